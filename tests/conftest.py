@@ -1,0 +1,34 @@
+"""What every test may ask for: the folder of real pretrained models, one torch thread, quiet model libraries."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = Path(os.environ.get("INTERP_MODELS", ROOT.parent / "shared" / "models"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if WEIGHTS.is_dir():
+        return
+    skip = pytest.mark.skip(reason="needs the small pretrained models; point INTERP_MODELS at their folder")
+    for item in items:
+        if "weights" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The folder of real pretrained models (only for tests marked ``weights``)."""
+    return WEIGHTS
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
