@@ -43,7 +43,7 @@ PLACES = _words(
 )
 OBJECTS = _words(
     "ring book basketball computer necklace drink snack pencil letter ticket camera flower hat map coin watch gift guitar",
-    "lamp scarf basket cake kite",
+    "lamp scarf basket cake drum",
 )
 # Things that can have a colour, for coloured objects and multiple choice. All start with a consonant.
 THINGS = _words(
@@ -66,7 +66,7 @@ EVENTS = _words(
     "study festival",
     "conflict plague mission debate search",
 )
-# Country and capital, both single tokens for GPT-2's tokenizer as well.
+# Country and capital; GPT-2 splits three of the capitals, so that `keep` drops them there.
 CAPITALS = _words(
     "France/Paris Germany/Berlin Italy/Rome Spain/Madrid England/London Russia/Moscow China/Beijing Japan/Tokyo Egypt/Cairo "
     "Greece/Athens Ireland/Dublin Austria/Vienna Poland/Warsaw Portugal/Lisbon Sweden/Stockholm Denmark/Copenhagen Norway/Oslo "

@@ -1,0 +1,71 @@
+"""The capital of a country, a fact that the model must have learnt: "The capital of France is" -> " Paris".
+
+* clean: a sentence that asks for the capital of a country.
+* corrupted, by `corruption`: `"country"` another country of the list is asked for.
+* positions: `country`, `end`.
+* answer: the capital. wrong: the capital of the country in the corrupted prompt.
+* source: world capitals as in Merullo et al. 2024 (arXiv 2305.16130) and Lv et al. 2024 (arXiv 2403.19521); our own sentences.
+
+The held-out facts are countries whose capital the model organism learnt in the frames `"is"` and `"Q"` only: the held-out split asks
+for them in the frames that it saw with other countries.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.words import CAPITALS, pairs
+
+CORRUPTIONS = ("country",)
+FRAMES: Mapping[str, str] = {
+    "is": "The capital of {country} is",
+    "Q": "Q: What is the capital of {country}?\nA:",
+    "city": "The capital city of {country} is called",
+    "visit": "If you visit {country}, you must see its capital,",
+    "live": "They live in {country}, in the capital,",
+}
+TAUGHT_FRAMES = ("is", "Q")  # all countries stand in these in training; in the others only the training countries do
+
+
+def facts(split: Split, keep: Keep | None) -> list[tuple[str, str]]:
+    """The (country, capital) pairs of a split that are single tokens."""
+    both = None if keep is None else lambda entry: all(keep(f" {half}") for half in entry[1:].split("/"))
+    return pairs(tuple(usable(CAPITALS.of(split), both, 2, "countries with their capitals")))
+
+
+def frames_of(split: Split) -> tuple[str, ...]:
+    """The names of the frames that a split may use."""
+    return tuple(name for name in FRAMES if split != "held_out" or name not in TAUGHT_FRAMES)
+
+
+def generate(
+    n: int,
+    seed: int,
+    *,
+    keep: Keep | None = None,
+    split: Split = "all",
+    corruption: str = "country",
+    frames: tuple[str, ...] | None = None,
+) -> list[PromptPair]:
+    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of `FRAMES`."""
+    choice_of(corruption, CORRUPTIONS, "the corruption")
+    known = facts(split, keep)
+    chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    rng = random.Random(seed)
+    made = []
+    for _ in range(n):
+        frame = rng.choice(chosen)
+        (country, capital), (other, other_capital) = rng.sample(known, 2)
+        made.append(
+            PromptPair(
+                clean=Prompt.fill(FRAMES[frame], {"country": country}),
+                corrupt=Prompt.fill(FRAMES[frame], {"country": other}),
+                answer=f" {capital}",
+                wrong=(f" {other_capital}",),
+                corrupt_answer=f" {other_capital}",
+                frame=frame,
+            )
+        )
+    return made

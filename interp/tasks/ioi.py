@@ -1,0 +1,103 @@
+"""Indirect object identification: "When Mary and John went to the store, John gave a drink to" -> " Mary".
+
+* clean: a first clause names two people, the second repeats one of them (the subject, `S`); the answer is the other one (`IO`).
+* corrupted, by `corruption`:
+  - `"abc"`: a third name stands in place of the repeated subject, so that neither name is the answer (Wang et al. 2022);
+  - `"s2_io"`: the repeated subject is exchanged for the indirect object, so that the answer becomes `S` (Merullo et al. 2024);
+  - `"names"`: all three mentions are other, mutually different names.
+* positions: `IO`, `S1`, `S2` (and `place`, `object` where the frame has them), `end`.
+* answer: the indirect object. wrong: the subject.
+* source: Wang et al. 2022 (arXiv 2211.00593), whose fifteen sentence frames `F01`-`F15` say in our words, and nine more.
+
+`order` is the order of the names in the first clause: "ABBA" has the indirect object first, "BABA" the subject first, "both" draws one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.words import NAMES, OBJECTS, PLACES
+
+CORRUPTIONS = ("abc", "s2_io", "names")
+ORDERS = ("both", "ABBA", "BABA")
+
+# {IO} and {S1} are written in ABBA order; the other order exchanges the two slots.
+FRAMES: Mapping[str, str] = {
+    "F01": "Then, {IO} and {S1} went to the {place}. {S2} gave a {object} to",
+    "F02": "Then, {IO} and {S1} had a lot of fun at the {place}. {S2} gave a {object} to",
+    "F03": "Then, {IO} and {S1} were working at the {place}. {S2} decided to give a {object} to",
+    "F04": "Then, {IO} and {S1} were thinking about going to the {place}. {S2} wanted to give a {object} to",
+    "F05": "Then, {IO} and {S1} had a long argument, and afterwards {S2} said to",
+    "F06": "After {IO} and {S1} went to the {place}, {S2} gave a {object} to",
+    "F07": "When {IO} and {S1} got a {object} at the {place}, {S2} decided to give it to",
+    "F08": "When {IO} and {S1} got a {object} at the {place}, {S2} decided to give the {object_2} to",
+    "F09": "While {IO} and {S1} were working at the {place}, {S2} gave a {object} to",
+    "F10": "While {IO} and {S1} were on their way to the {place}, {S2} gave a {object} to",
+    "F11": "After the lunch, {IO} and {S1} went to the {place}. {S2} gave a {object} to",
+    "F12": "Afterwards, {IO} and {S1} went to the {place}. {S2} gave a {object} to",
+    "F13": "Then, {IO} and {S1} had a long argument. Afterwards {S2} said to",
+    "F14": "The {place} {IO} and {S1} went to had a {object}. {S2} gave it to",
+    "F15": "Friends {IO} and {S1} found a {object} at the {place}. {S2} gave it to",
+    "F16": "When {IO} and {S1} went to the {place}, {S2} gave a {object} to",
+    "F17": "Yesterday {IO} and {S1} met at the {place}, and {S2} showed a {object} to",
+    "F18": "Before {IO} and {S1} left the {place}, {S2} handed a {object} to",
+    "F19": "Because {IO} and {S1} had a {object} with them at the {place}, {S2} offered it to",
+    "F20": "One day {IO} and {S1} were playing at the {place}. Then {S2} sent a {object} to",
+    "F21": "At the {place}, {IO} and {S1} were very happy. {S2} brought a {object} to",
+    "F22": "In the morning {IO} and {S1} walked to the {place}. There {S2} passed a {object} to",
+    "F23": "It was late when {IO} and {S1} came to the {place}, so {S2} gave the {object} to",
+    "F24": "Once {IO} and {S1} were alone in the {place}, {S2} told a story to",
+}
+HELD_OUT_FRAMES = ("F04", "F09", "F12", "F15", "F22")
+
+
+def frames_of(split: Split) -> tuple[str, ...]:
+    """The names of the frames that a split may use."""
+    return tuple(name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out"))
+
+
+def generate(
+    n: int,
+    seed: int,
+    *,
+    keep: Keep | None = None,
+    split: Split = "all",
+    corruption: str = "abc",
+    order: str = "both",
+    frames: tuple[str, ...] | None = None,
+) -> list[PromptPair]:
+    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of `FRAMES`."""
+    choice_of(corruption, CORRUPTIONS, "the corruption")
+    choice_of(order, ORDERS, "the order of the names")
+    names = usable(NAMES.of(split), keep, 6, "names for indirect objects")
+    places = usable(PLACES.of(split), keep, 1, "places for indirect objects")
+    objects = usable(OBJECTS.of(split), keep, 1, "objects for indirect objects")
+    chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    rng = random.Random(seed)
+    return [_pair(rng, rng.choice(chosen), names, places, objects, corruption, order) for _ in range(n)]
+
+
+def _pair(
+    rng: random.Random, frame: str, names: list[str], places: list[str], objects: list[str], corruption: str, order: str
+) -> PromptPair:
+    io, subject, third, *others = rng.sample(names, 6)
+    thing = rng.choice(objects)
+    words = {"IO": io, "S1": subject, "S2": subject, "place": rng.choice(places), "object": thing, "object_2": thing}
+    template = FRAMES[frame]
+    if order == "BABA" or (order == "both" and rng.random() < 0.5):
+        template = template.replace("{IO}", "{S1_}").replace("{S1}", "{IO}").replace("{S1_}", "{S1}")
+    changed = {
+        "abc": {"S2": third},
+        "s2_io": {"S2": io},
+        "names": {"IO": others[0], "S1": others[1], "S2": others[2]},
+    }[corruption]
+    return PromptPair(
+        clean=Prompt.fill(template, words),
+        corrupt=Prompt.fill(template, words | changed),
+        answer=f" {io}",
+        wrong=(f" {subject}",),
+        corrupt_answer=f" {subject}" if corruption == "s2_io" else None,
+        frame=frame,
+    )
