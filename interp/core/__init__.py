@@ -1,0 +1,1 @@
+"""The nouns: heads, scores, circuits, provenance. No torch."""

@@ -1,0 +1,141 @@
+"""How sure: bootstrap intervals over prompts and paired tests with false-discovery control.
+
+Prompts are resampled together for all heads, so that the dependence between heads is kept.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from interp.core.errors import InterpError
+from interp.core.registry import unknown
+
+Floats = NDArray[np.float64]
+TESTS = ("t", "wilcoxon")
+
+
+def resamples(n: int, n_boot: int, seed: int) -> Floats:
+    """How often each of ``n`` prompts is drawn in each bootstrap sample: [n_boot, n], rows sum to n."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_boot).astype(np.float64)
+
+
+def bootstrap(values: Floats, weights: Floats | None = None, *, confidence: float = 0.95, n_boot: int = 2000,
+              seed: int = 0) -> tuple[Floats, Floats]:
+    """Bootstrap interval of ``sum(values) / sum(weights)`` over the prompts: the mean, or a ratio of means.
+
+    BCa intervals (Efron 1987: corrected for bias and skewness), at the level that makes the interval of a mean as wide as
+    Student's for few prompts (Hesterberg 2015, the "expanded" percentile interval).
+
+    Args:
+        values: [n, ...], one row per prompt; NaN is left out.
+        weights: broadcastable to ``values``; None means ones, i.e. the mean.
+        confidence: probability that the interval is meant to cover.
+
+    Returns:
+        (low, high), each [...]; NaN where fewer than two prompts are left.
+    """
+    check_confidence(confidence)
+    shape, n = values.shape[1:], len(values)
+    if n < 2:
+        return np.full(shape, np.nan), np.full(shape, np.nan)
+    flat = values.reshape(n, -1)
+    ones = np.ones_like(flat) if weights is None else np.broadcast_to(weights, values.shape).reshape(n, -1)
+    there = np.isfinite(flat) & np.isfinite(ones)
+    top, bottom = np.where(there, flat, 0.0), np.where(there, ones, 0.0)
+    draws = resamples(n, n_boot, seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        boot = (draws @ top) / (draws @ bottom)
+        point = top.sum(0) / bottom.sum(0)
+        jackknife = (top.sum(0) - top) / (bottom.sum(0) - bottom)
+    low, high = bca(boot, point, jackknife, confidence)
+    few = there.sum(0) < 2
+    low[few], high[few] = np.nan, np.nan
+    return low.reshape(shape), high.reshape(shape)
+
+
+def bca(boot: Floats, point: Floats, jackknife: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """BCa interval from bootstrap replicates [n_boot, m], the estimate [m] and its leave-one-out values [n, m]."""
+    n = len(jackknife)
+    tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - confidence) / 2, n - 1))
+    low, high = np.full(point.shape, np.nan), np.full(point.shape, np.nan)
+    for i in range(point.size):
+        draws = boot[:, i][np.isfinite(boot[:, i])]
+        if not np.isfinite(point[i]) or not draws.size:
+            continue
+        left = jackknife[:, i][np.isfinite(jackknife[:, i])]
+        spread = left.mean() - left if left.size else np.zeros(1)
+        cubes, squares = (spread**3).sum(), (spread**2).sum()
+        scale = squares**1.5
+        acceleration = cubes / (6 * scale) if scale > 0 else 0.0
+        below = ((draws < point[i]).mean() + (draws <= point[i]).mean()) / 2
+        half = 0.5 / draws.size
+        bias = stats.norm.ppf(np.clip(below, half, 1 - half))
+        ends = bias + stats.norm.ppf(np.array([tail, 1 - tail]))
+        levels = stats.norm.cdf(bias + ends / (1 - acceleration * ends))
+        low[i], high[i] = np.quantile(draws, levels)
+    return low, high
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence outside (0, 1)."""
+    if not 0 < confidence < 1:
+        raise InterpError(f"give intervals of confidence {confidence}", "a confidence lies between 0 and 1", "use 0.95, say")
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A two-sided test, per head, that the mean over prompts is zero.
+
+    Attributes:
+        p: p values [layer, head, ...], NaN where there are fewer than two prompts.
+        q: the same after Benjamini and Hochberg (1995) over all heads (and positions): the smallest false-discovery rate
+            at which the head would still be called.
+        significant: ``q <= level``.
+        level: the false-discovery rate asked for.
+        method: ``t`` (Student) or ``wilcoxon`` (signed ranks).
+    """
+
+    p: Floats
+    q: Floats
+    significant: NDArray[np.bool_]
+    level: float
+    method: str
+
+
+def paired_test(values: Floats, level: float = 0.05, method: str = "t") -> PairedTest:
+    """Test against zero over the first axis (prompts) of ``values`` [n, ...], with false-discovery control over the rest.
+
+    A head whose value is exactly zero on every prompt has p = 1; one whose value is the same non-zero number on every prompt
+    has p = 0 (t) as its standard error is zero.
+    """
+    if method not in TESTS:
+        raise unknown("test", method, list(TESTS))
+    if not 0 < level < 1:
+        raise InterpError(f"control the false-discovery rate at {level}", "a rate lies between 0 and 1", "use 0.05, say")
+    flat = values.reshape(len(values), -1)
+    p = np.array([_p_value(column[np.isfinite(column)], method) for column in flat.T]).reshape(values.shape[1:])
+    q = false_discovery(p)
+    return PairedTest(p=p, q=q, significant=np.nan_to_num(q, nan=1.0) <= level, level=level, method=method)
+
+
+def false_discovery(p: Floats) -> Floats:
+    """Benjamini-Hochberg adjusted p values; NaN stays NaN and does not count."""
+    q, there = np.full(p.shape, np.nan), np.isfinite(p)
+    if there.any():
+        q[there] = stats.false_discovery_control(p[there], method="bh")
+    return q
+
+
+def _p_value(x: Floats, method: str) -> float:
+    if x.size < 2:
+        return float("nan")
+    if not x.any():
+        return 1.0
+    if method == "wilcoxon":
+        return float(stats.wilcoxon(x, zero_method="pratt").pvalue)
+    if np.ptp(x) == 0:
+        return 0.0
+    error = x.std(ddof=1) / np.sqrt(x.size)
+    return float(2 * stats.t.sf(abs(x.mean()) / error, x.size - 1))
