@@ -85,7 +85,7 @@ class Provenance:
         return cls(**record)
 
     def key(self) -> str:
-        """sha256 of what was asked (measure, options, model, task, metric, direction), not of when, where or what came out."""
+        """sha256 of what was asked (measure, options, model, task, metric, direction), not of when or what came out."""
         asked = {name: getattr(self, name) for name in _ASKED}
         return hashlib.sha256(json.dumps(asked, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -134,7 +134,7 @@ def check_comparable(a: Provenance, b: Provenance, *, across: Collection[str] = 
             if part not in across and one.get(name) != other.get(name):
                 what = {"tokens_sha256": "prompts", "weights_sha256": "weights"}.get(name, name.replace("_", " "))
                 hashed = name.endswith("sha256")
-                said = " against ".join(str(p.get("name")) + ("" if hashed else f" with {p.get(name)!r}") for p in (one, other))
+                said = " against ".join(f"{p.get('name')}" + ("" if hashed else f" with {p.get(name)!r}") for p in (one, other))
                 raise InterpError(asked, f"they differ in the {part}'s {what} ({said})",
                                   f"score both on the same {part}, or say across=({part!r},)")
     if "metric" not in across and a.metric != b.metric:

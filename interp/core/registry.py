@@ -44,5 +44,5 @@ class Registry(Generic[T]):
 def unknown(kind: str, name: str, known: list[str]) -> InterpError:
     """The error for a name that is not in ``known``, with the nearest names."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    todo = "did you mean " + " or ".join(repr(n) for n in near) + "?" if near else "choose one of " + ", ".join(sorted(known))
+    todo = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else "choose one of " + ", ".join(sorted(known))
     return InterpError(f"find the {kind} {name!r}", f"there is no {kind} of that name", todo)

@@ -60,7 +60,8 @@ def save(scores: "HeadScores", path: str | Path) -> Path:
     """Write the long table as parquet with all else in the file's metadata, whole or not at all."""
     rest = {
         "format": FORMAT, "attention": scores.attention, "unit": scores.unit, "group": scores.group,
-        "dims": list(scores.dims), "shape": list(scores.values.shape), "coords": {name: plain(labels, name) for name, labels in scores.coords.items()},
+        "dims": list(scores.dims), "shape": list(scores.values.shape),
+        "coords": {name: plain(labels, name) for name, labels in scores.coords.items()},
         "baselines": {name: _numbers(x) for name, x in scores.baselines.items()},
         "normalizer": None if scores.normalizer is None else _numbers(scores.normalizer),
         "provenance": scores.provenance.to_json(),
