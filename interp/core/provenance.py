@@ -134,7 +134,7 @@ def check_comparable(a: Provenance, b: Provenance, *, across: Collection[str] = 
             if part not in across and one.get(name) != other.get(name):
                 what = {"tokens_sha256": "prompts", "weights_sha256": "weights"}.get(name, name.replace("_", " "))
                 hashed = name.endswith("sha256")
-                said = " against ".join(f"{p.get('name')}" + ("" if hashed else f" with {p.get(name)!r}") for p in (one, other))
+                said = " against ".join(str(p.get("name") if hashed else (p.get("name"), p.get(name))) for p in (one, other))
                 raise InterpError(asked, f"they differ in the {part}'s {what} ({said})",
                                   f"score both on the same {part}, or say across=({part!r},)")
     if "metric" not in across and a.metric != b.metric:

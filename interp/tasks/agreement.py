@@ -15,6 +15,7 @@ import random
 from collections.abc import Mapping
 
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.task import Task
 from interp.tasks.words import NOUNS, pairs
 
 CORRUPTIONS = ("number", "other")
@@ -78,3 +79,16 @@ def _pair(rng: random.Random, frame: str, forms: list[tuple[str, str]], corrupti
         corrupt_answer=answers[1 - number],
         frame=frame,
     )
+
+
+TASK = Task(
+    name="agreement",
+    make=generate,
+    metric="logit_diff",
+    positions=("subject", "distractor", "end"),
+    source="Linzen et al. 2016, arXiv 1611.01368; Finlayson et al. 2021, arXiv 2106.06087",
+    description="choose the verb form of the subject's number, not of a nearer noun's",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch

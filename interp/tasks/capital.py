@@ -16,6 +16,7 @@ import random
 from collections.abc import Mapping
 
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.task import Task
 from interp.tasks.words import CAPITALS, pairs
 
 CORRUPTIONS = ("country",)
@@ -69,3 +70,16 @@ def generate(
             )
         )
     return made
+
+
+TASK = Task(
+    name="capital",
+    make=generate,
+    metric="logit_diff",
+    positions=("country", "end"),
+    source="world capitals as in Merullo et al. 2024, arXiv 2305.16130",
+    description="say the capital of a country, learnt in training",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch

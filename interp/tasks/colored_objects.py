@@ -17,8 +17,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.task import Task
 from interp.tasks.words import COLORS, SURFACES, THINGS
 
 CORRUPTIONS = ("query", "neighbour")
@@ -41,15 +43,21 @@ def _colors(keep: Keep | None) -> list[str]:
 
 
 def generate(
-    n: int, seed: int, *, keep: Keep | None = None, split: Split = "all", corruption: str = "query"
+    n: int,
+    seed: int,
+    *,
+    keep: Keep | None = None,
+    split: Split = "all",
+    corruption: str = "query",
+    things: Sequence[str] | None = None,
 ) -> list[PromptPair]:
-    """`n` pairs of prompts; equal arguments give equal pairs."""
+    """`n` pairs of prompts; equal arguments give equal pairs. `things` are words to use in place of our objects."""
     choice_of(corruption, CORRUPTIONS, "the corruption")
     colors = _colors(keep)
-    things = usable(THINGS.of(split), keep, 6, "objects that have a colour")
+    objects = usable(THINGS.of(split) if things is None else things, keep, 6, "objects that have a colour")
     surfaces = usable(SURFACES.of(split), keep, 1, "surfaces")
     rng = random.Random(seed)
-    return [_pair(rng, colors, things, surfaces, corruption) for _ in range(n)]
+    return [_pair(rng, colors, objects, surfaces, corruption) for _ in range(n)]
 
 
 def _pair(rng: random.Random, colors: list[str], things: list[str], surfaces: list[str], corruption: str) -> PromptPair:
@@ -81,3 +89,18 @@ def _pair(rng: random.Random, colors: list[str], things: list[str], surfaces: li
         corrupt_answer=answers[instead],
         frame=f"position {asked + 1}",
     )
+
+
+TASK = Task(
+    name="colored_objects",
+    make=generate,
+    metric="logit_diff",
+    positions=("object_1", "color_1", "object_2", "color_2", "object_3",
+               "color_3", "query", "color", "object", "example_answer", "end"),
+    moving=("color", "object"),
+    source="Merullo, Eickhoff and Pavlick 2024, arXiv 2310.08744",
+    description="say the colour of one of three objects, after a solved example",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch

@@ -9,7 +9,8 @@
   The metric of the literature is the probability of `answers` less that of `wrong`.
 * source: Hanna, Liu and Variengien 2023 (arXiv 2305.00586).
 
-The years are two tokens each (" 17" and "32"). On a tokenizer that has some whole years as tokens those years are not used.
+The years are two tokens each (" 17" and "32"). Years that a tokenizer cuts otherwise are left out when a
+batch is made.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import random
 from collections.abc import Mapping
 
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.task import Task
 from interp.tasks.words import EVENTS
 
 CORRUPTIONS = ("01", "random")
@@ -54,19 +56,16 @@ def generate(
     numbers = [number for number in NUMBERS if keep is None or keep(number)]
     if len(numbers) < 50 or numbers[-1] != "99":
         raise ValueError(f"only {len(numbers)} of the two-digit numbers are single tokens; greater-than needs 50, 99 among them")
-    starts = {c: [s for s in numbers if "02" <= s <= "98" and (keep is None or not keep(f" {c}{s}"))] for c in centuries}
-    centuries = [century for century in centuries if len(starts[century]) >= 10]
-    if not centuries:
-        raise ValueError("this tokenizer has the whole years as single tokens, so that greater-than has no two-token years")
+    starts = [number for number in numbers if "02" <= number <= "98"]
     chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
     rng = random.Random(seed)
     return [_pair(rng, rng.choice(chosen), rng.choice(events), rng.choice(centuries), starts, numbers, corruption) for _ in range(n)]
 
 
 def _pair(
-    rng: random.Random, frame: str, event: str, century: str, starts: dict[str, list[str]], numbers: list[str], corruption: str
+    rng: random.Random, frame: str, event: str, century: str, starts: list[str], numbers: list[str], corruption: str
 ) -> PromptPair:
-    start, other = rng.sample(starts[century], 2)
+    start, other = rng.sample(starts, 2)
     answers = tuple(number for number in numbers if number > start)
     words = {"event": event, "century": century, "start": start, "end_century": century}
     return PromptPair(
@@ -77,3 +76,16 @@ def _pair(
         frame=frame,
         answers=answers,
     )
+
+
+TASK = Task(
+    name="greater_than",
+    make=generate,
+    metric="prob_diff",
+    positions=("century", "start", "end"),
+    source="Hanna, Liu and Variengien 2023, arXiv 2305.00586",
+    description="end an event in a later year than it began",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch

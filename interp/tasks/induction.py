@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from interp.tasks import words as lists
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.task import Task
 
 CORRUPTIONS = ("successor", "no_repeat")
 
@@ -87,3 +88,16 @@ def _prompt(tokens: Sequence[str | int], at: int) -> Prompt:
         return Prompt("", {"first": (at, at + 1), "successor": (at + 1, at + 2)}, tuple(int(token) for token in tokens))
     spans = {at: "first", at + 1: "successor"}
     return Prompt.of(*((spans.get(i, ""), f" {token}") for i, token in enumerate(tokens)))
+
+
+TASK = Task(
+    name="induction",
+    make=generate,
+    metric="logit_diff",
+    positions=("first", "successor", "end"),
+    source="Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895",
+    description="continue a repeated sequence of random tokens",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch

@@ -15,9 +15,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.task import Task
 from interp.tasks.words import NAMES, OBJECTS, PLACES
 
 CORRUPTIONS = ("abc", "s2_io", "names")
@@ -67,16 +68,20 @@ def generate(
     corruption: str = "abc",
     order: str = "both",
     frames: tuple[str, ...] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[PromptPair]:
-    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of `FRAMES`."""
+    """`n` pairs of prompts; equal arguments give equal pairs.
+
+    `frames` restricts them to some keys of `FRAMES`; `names` are words to use in place of our names.
+    """
     choice_of(corruption, CORRUPTIONS, "the corruption")
     choice_of(order, ORDERS, "the order of the names")
-    names = usable(NAMES.of(split), keep, 6, "names for indirect objects")
+    people = usable(NAMES.of(split) if names is None else names, keep, 6, "names for indirect objects")
     places = usable(PLACES.of(split), keep, 1, "places for indirect objects")
     objects = usable(OBJECTS.of(split), keep, 1, "objects for indirect objects")
     chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
     rng = random.Random(seed)
-    return [_pair(rng, rng.choice(chosen), names, places, objects, corruption, order) for _ in range(n)]
+    return [_pair(rng, rng.choice(chosen), people, places, objects, corruption, order) for _ in range(n)]
 
 
 def _pair(
@@ -101,3 +106,16 @@ def _pair(
         corrupt_answer=f" {subject}" if corruption == "s2_io" else None,
         frame=frame,
     )
+
+
+TASK = Task(
+    name="ioi",
+    make=generate,
+    metric="logit_diff",
+    positions=("IO", "S1", "S1+1", "S2", "end"),
+    source="Wang et al. 2022, arXiv 2211.00593",
+    description="say who receives: of two people the one who is not named again",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch

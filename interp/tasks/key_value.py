@@ -18,6 +18,7 @@ import random
 
 from interp.tasks import words as lists
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.task import Task
 from interp.tasks.words import Words
 
 CORRUPTIONS = ("value", "key")
@@ -79,3 +80,17 @@ def _pair(rng: random.Random, size: int, words: list[str], queried: list[str], c
         corrupt_answer=f" {corrupt_answer}",
         frame=f"{size} pairs",
     )
+
+
+TASK = Task(
+    name="key_value",
+    make=generate,
+    metric="logit_diff",
+    positions=("key", "value", "query", "end"),
+    moving=("key", "value"),
+    source="Liu et al. 2023, arXiv 2307.03172; Wu et al. 2024, arXiv 2404.15574",
+    description="look up the value of a key in a list of pairs",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch

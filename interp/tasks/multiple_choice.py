@@ -19,9 +19,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of, usable
+from interp.tasks.task import Task
 from interp.tasks.words import COLORS, THINGS
 
 CORRUPTIONS = ("fact", "options")
@@ -48,15 +49,19 @@ def generate(
     split: Split = "all",
     corruption: str = "fact",
     frames: tuple[str, ...] | None = None,
+    things: Sequence[str] | None = None,
 ) -> list[PromptPair]:
-    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of `FRAMES`."""
+    """`n` pairs of prompts; equal arguments give equal pairs.
+
+    `frames` restricts them to some keys of `FRAMES`; `things` are words to use in place of our objects.
+    """
     choice_of(corruption, CORRUPTIONS, "the corruption")
     usable(LETTERS, keep, 4, "letters")
     colors = [color for color in usable(COLORS.train, keep, 4, "colours") if color[0] not in "aeiou"]
-    things = usable(THINGS.of(split), keep, 1, "objects that have a colour")
+    objects = usable(THINGS.of(split) if things is None else things, keep, 1, "objects that have a colour")
     chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
     rng = random.Random(seed)
-    return [_pair(rng, rng.choice(chosen), rng.choice(things), colors, corruption) for _ in range(n)]
+    return [_pair(rng, rng.choice(chosen), rng.choice(objects), colors, corruption) for _ in range(n)]
 
 
 def _pair(rng: random.Random, frame: str, thing: str, colors: list[str], corruption: str) -> PromptPair:
@@ -85,3 +90,17 @@ def _pair(rng: random.Random, frame: str, thing: str, colors: list[str], corrupt
         corrupt_answer=f" {LETTERS[other]}",
         frame=frame,
     )
+
+
+TASK = Task(
+    name="multiple_choice",
+    make=generate,
+    metric="logit_diff",
+    positions=("fact", "option_A", "option_B", "option_C", "option_D", "option", "letter", "end"),
+    moving=("option", "letter"),
+    source="after Lieberum et al. 2023, arXiv 2307.09458; Wiegreffe et al. 2024, arXiv 2407.15018",
+    description="answer with the letter of the option that agrees with a fact",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 from interp.tasks.capital import facts
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of
+from interp.tasks.task import Task
 
 CORRUPTIONS = ("country",)
 KINDS = ("both", "overridden", "stands")
@@ -76,3 +77,16 @@ def generate(
             )
         )
     return made
+
+
+TASK = Task(
+    name="override",
+    make=generate,
+    metric="logit_diff",
+    positions=("stated_country", "stated_capital", "country", "end"),
+    source="after Jin et al. 2024, arXiv 2402.18154",
+    description="say the capital as the context has it, against what was learnt",
+    corruptions=CORRUPTIONS,
+    fits=("organism", "gpt2"),
+)
+batch = TASK.batch
