@@ -1,0 +1,124 @@
+"""The ``@measure`` decorator: a function (model, batch, options) -> values becomes a registered, documented measure."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from interp.core.errors import InterpError
+from interp.core.provenance import FORMAT, Provenance, collect_code, collect_versions
+from interp.core.registry import Registry, unknown
+from interp.core.scores import HeadScores
+from interp.measures.catalog import ABOUT, Entry, Option, catalog
+from interp.measures.options import check_value, record, show_annotation
+
+MEASURES: Registry[Callable[..., HeadScores]] = Registry("measure")
+"""The measures whose files were imported; ``find`` imports one by name."""
+
+RUNNING = ("batch_size", "progress")
+"""Options that say how to compute and cannot change a number: they stay out of the provenance."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the function under ``@measure`` returns.
+
+    * ``values``: [layer, head, prompt] or [layer, head, prompt, *extra]; NaN where a head or position does not exist.
+    * ``axes``: names of the extra axes with the coordinates along them, in order, e.g. ``{"position": ("S2", "end")}``.
+    * ``baselines``: metric per prompt of the unpatched runs, e.g. ``{"clean": ..., "corrupt": ...}``.
+    * ``normalizer``: per prompt, what a value of 1 would mean after ``HeadScores.normalized()``; None where there is no such.
+    * ``attention``, ``unit``, ``group``: whose heads; ``head`` or ``kv_head``; query heads per key-value head.
+    * ``metric``: name of what was measured, where it is not the batch's metric; ``notes``: facts for the provenance that
+      no option holds, e.g. that logits before a soft cap were used.
+    """
+
+    values: np.ndarray
+    attention: str
+    axes: Mapping[str, tuple] = field(default_factory=dict)
+    baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    normalizer: np.ndarray | None = None
+    unit: str = "head"
+    group: int = 1
+    metric: str | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def measure(*, sense: str, source: str, does_not_show: str, formula: str = "", cost: str = "", about: str = "effect",
+            name: str | None = None) -> Callable[[Callable[..., Measured]], Callable[..., HeadScores]]:
+    """Make ``function(model, batch, *, options) -> Measured`` a measure that returns ``HeadScores``.
+
+    The signature is the interface: every option is keyword-only, annotated and has a default where it can have one. The
+    decorator registers the measure under ``name`` (default: the function's), refuses an unknown option or a value of the
+    wrong kind by name, and writes all options, defaults included, into the provenance.
+
+    Args:
+        sense: what a larger value means. formula: the value of one head on one prompt. source: who published it.
+        does_not_show: what must not be concluded from it. cost: passes through the model.
+        about: ``effect`` (of the head on the metric), ``attention`` (where it looks) or ``output`` (what it writes).
+
+    Texts are written as plain string literals, so that they can be listed without importing the file.
+    """
+
+    def register(function: Callable[..., Measured]) -> Callable[..., HeadScores]:
+        signature = inspect.signature(function)
+        if about not in ABOUT:
+            raise TypeError(f"a measure is about one of {', '.join(ABOUT)}, not {about!r}")
+        parameters = list(signature.parameters.values())
+        options = {p.name: p for p in parameters[2:]}
+        if [p.name for p in parameters[:2]] != ["model", "batch"] or any(p.kind is not p.KEYWORD_ONLY for p in options.values()):
+            raise TypeError(f"a measure is written as f(model, batch, *, options), which {function.__name__}{signature} is not")
+        called = name or function.__name__
+
+        @functools.wraps(function)
+        def measured(model: Any, batch: Any, **given: Any) -> HeadScores:
+            for option, value in given.items():
+                if option not in options:
+                    raise unknown(f"option of {called}", option, list(options))
+                check_value(f"{called}({option}={record(value)!r})", value, options[option].annotation)
+            for option, parameter in options.items():
+                if parameter.default is parameter.empty and option not in given:
+                    raise InterpError(f"measure {called}", f"it needs the option {option!r}", f"give {option}=...")
+            asked = {option: p.default for option, p in options.items() if p.default is not p.empty} | given
+            made = function(model, batch, **asked)
+            return _scores(called, asked, made, model, batch)
+
+        measured.entry = Entry(  # what a listing shows; catalog() reads the same from the source
+            name=called, summary=(inspect.getdoc(function) or "").split("\n", 1)[0], sense=sense, source=source, formula=formula,
+            does_not_show=does_not_show, cost=cost, about=about, module=function.__module__,
+            options=tuple(Option(p.name, show_annotation(p.annotation), None if p.default is p.empty else repr(p.default))
+                          for p in options.values()))
+        return MEASURES.add(called, measured)
+
+    return register
+
+
+def find(name: str) -> Callable[..., HeadScores]:
+    """The measure of that name, its file imported if need be; an unknown name is refused with the nearest ones."""
+    entries = catalog()
+    if name not in MEASURES and name in entries:
+        import_module(entries[name].module)
+    if name not in MEASURES:
+        raise unknown("measure", name, sorted({*entries, *MEASURES}))
+    return MEASURES[name]
+
+
+def _scores(called: str, asked: Mapping[str, Any], made: Measured, model: Any, batch: Any) -> HeadScores:
+    values = np.asarray(made.values, dtype=np.float64)
+    if values.ndim != 3 + len(made.axes) or values.shape[2] != batch.n:
+        raise ValueError(f"{called} returned values of shape {values.shape} for {batch.n} prompts and the extra axes {list(made.axes)}")
+    recorded = {option: record(value) for option, value in asked.items() if option not in RUNNING}
+    baselines = {which: np.asarray(value, dtype=np.float64) for which, value in made.baselines.items()}
+    provenance = Provenance(
+        measure=called, options=recorded | {"attention": made.attention} | dict(made.notes), model=model.provenance_dict(),
+        task=batch.provenance_dict(), metric=made.metric or batch.metric.name, direction=asked.get("direction"),
+        baselines={which: float(value.mean()) for which, value in baselines.items()}, versions=collect_versions(),
+        device=str(model.device), date=datetime.now(UTC).isoformat(timespec="seconds"), code=collect_code(), format=FORMAT)
+    return HeadScores(
+        values=values, provenance=provenance, attention=made.attention, unit=made.unit, group=made.group,
+        dims=("layer", "head", "prompt", *made.axes), coords=dict(made.axes), baselines=baselines,
+        normalizer=None if made.normalizer is None else np.asarray(made.normalizer, dtype=np.float64))

@@ -1,0 +1,63 @@
+"""Where in the prompts a measure acts: everywhere at once, each token in turn, or named spans in turn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from interp.core.errors import InterpError
+from interp.core.registry import unknown
+from interp.engine.prompts import Prompts, selected
+
+Positions = str | tuple[str, ...] | None
+"""None: all tokens at once. ``"each"``: every token in turn. A span's name: that span. Several names: each span in turn."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One set of tokens per prompt: what an ``Intervention`` takes as its positions (None: all), and which prompts have any."""
+
+    at: str | tuple[int, ...] | None
+    exists: np.ndarray
+
+
+def places(batch: Any, prompts: Prompts, positions: Positions, attention: str, length: int | None = None) -> tuple[dict, list[Place]]:
+    """The extra axis that ``positions`` asks for ({} for None and for a single name) and its places, in order.
+
+    Tokens are counted from the prompt's first real token, whatever the padding; a prompt too short for an index does not have
+    that place. ``length``: positions of that attention, where they are not the prompt's tokens.
+
+    Raises InterpError for a span that the batch does not name, and where clean and corrupted prompts are not aligned token by
+    token (then there are ``None`` and ``"end"`` only).
+    """
+    if positions not in (None, "end") and not batch.aligned:
+        raise InterpError(f"measure at the positions {positions!r}", f"clean and corrupted prompts of {batch.task} are not aligned token by token",
+                          "use prompts of equal length, or positions that need no alignment (all, 'end')")
+    if positions == "each":
+        count = int(selected(prompts, None, attention, length=length).sum(1).max())
+        wanted: list[str | tuple[int, ...] | None] = [(token,) for token in range(count)]
+        axes: dict[str, tuple] = {"position": tuple(range(count))}
+    elif positions is None or isinstance(positions, str):
+        wanted, axes = [positions], {}
+    else:
+        wanted, axes = list(positions), {"position": tuple(positions)}
+    for name in wanted:
+        if isinstance(name, str) and name != "end" and name not in batch.spans:
+            raise unknown(f"position of {batch.task}", name, sorted({"each", "end", *batch.spans}))
+    return axes, [Place(at, tokens(prompts, at, attention, length).any(1).cpu().numpy()) for at in wanted]
+
+
+def tokens(prompts: Prompts, at: str | tuple[int, ...] | None, attention: str, length: int | None = None) -> Tensor:
+    """[n, position] bool: the tokens of a place, padding never among them (none where every prompt is too short)."""
+    real = selected(prompts, None, attention, length=length)
+    if isinstance(at, tuple) and at[0] >= int(real.sum(1).max()):
+        return real & False
+    return selected(prompts, at, attention, length=length)
+
+
+def spread(values: Sequence[np.ndarray], found: Sequence[Place], axes: Mapping[str, tuple]) -> np.ndarray:
+    """Stack [layer, head, prompt] arrays, one per place, along the extra axis; NaN where a prompt has no such place."""
+    made = [np.where(place.exists, value, np.nan) for place, value in zip(found, values, strict=True)]
+    return np.stack(made, axis=-1) if axes else made[0]

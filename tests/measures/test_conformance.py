@@ -1,0 +1,141 @@
+"""What every measure must do, found from the catalog: a new measure gets these tests by existing, with every choice it offers."""
+
+import inspect
+import itertools
+from typing import Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+import torch
+from examples import FEW, model_of, random_batch
+from plain_hooks import attention, head_view, shape, slot
+
+from interp.core.scores import HeadScores
+from interp.measures.catalog import catalog
+from interp.measures.measure import RUNNING, find
+from interp.models.load import load
+from interp.models.tiny import tiny
+
+
+def variants():
+    """Each measure by default, and with each other choice of each option that has choices (alone)."""
+    for name in catalog():
+        yield name, {}
+        for option, parameter in inspect.signature(find(name)).parameters.items():
+            kinds = get_args(parameter.annotation) if get_origin(parameter.annotation) not in (Literal, None) else (parameter.annotation,)
+            choices = [c for kind in kinds if get_origin(kind) is Literal for c in get_args(kind)]
+            choices += [True, False] if bool in kinds else []
+            for choice in choices:
+                if choice != parameter.default:
+                    yield name, {option: choice}
+
+
+VARIANTS = list(variants())
+every = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{n}-{'-'.join(map(str, o.values()))}" for n, o in VARIANTS])
+
+
+def score(name, model, batch, **options) -> HeadScores:
+    return find(name)(model, batch, **options)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: model_of(name) for name in FEW}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return random_batch(n=4, lengths=(7, 9))
+
+
+@every
+@pytest.mark.parametrize("architecture", FEW)
+def test_every_head_gets_a_finite_number_with_its_provenance(name, options, architecture, models, batch):
+    model = models[architecture]
+    scores = score(name, model, batch, **options)
+    units = model.n_kv_heads if scores.unit == "kv_head" else model.n_heads
+    assert scores.values.shape[:3] == (model.n_layers, units, batch.n)
+    assert np.isfinite(scores.values).all()
+    assert (scores.values != 0).any()
+    asked = set(inspect.signature(find(name)).parameters) - {"model", "batch", *RUNNING}
+    assert asked <= set(scores.provenance.options)
+    for option, value in options.items():
+        assert scores.provenance.options[option] == value
+    if scores.normalizer is not None:
+        assert scores.normalizer.shape == (batch.n,)
+        assert np.isfinite(scores.normalizer).all()
+
+
+@every
+def test_same_numbers_again_and_from_the_file(name, options, models, batch, tmp_path):
+    scores = score(name, models["llama"], batch, **options)
+    again = score(name, models["llama"], random_batch(n=4, lengths=(7, 9)), **options)
+    np.testing.assert_array_equal(scores.values, again.values)
+    assert scores.provenance.key() == again.provenance.key()
+    loaded = HeadScores.load(scores.save(tmp_path / "scores.parquet"))
+    np.testing.assert_array_equal(loaded.values, scores.values)
+    assert loaded.provenance == scores.provenance
+    assert (loaded.unit, loaded.group, loaded.dims, dict(loaded.coords)) == (scores.unit, scores.group, scores.dims, dict(scores.coords))
+
+
+@every
+@pytest.mark.parametrize("architecture", ["llama", "gpt_oss"])
+def test_batch_size_and_padding_change_nothing(name, options, architecture, models, batch):
+    model = models[architecture]
+    whole = score(name, model, batch, **options)
+    one = score(name, model, batch, **options, batch_size=1)
+    left = score(name, model, random_batch(n=4, lengths=(7, 9), padding_side="left"), **options)
+    np.testing.assert_allclose(one.values, whole.values, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(left.values, whole.values, rtol=1e-4, atol=2e-5)
+    assert one.provenance.key() == whole.provenance.key()
+
+
+@every
+@pytest.mark.parametrize("architecture", FEW)
+def test_a_head_that_writes_nothing_scores_zero(name, options, architecture, batch):
+    if catalog()[name].about != "effect":
+        pytest.skip(f"{name} is not about effects")
+    network = tiny(architecture)
+    sizes = shape(architecture, network)
+    group = sizes.heads // sizes.kv
+    module, side, view = slot(architecture, network, 1, "z")
+    with torch.no_grad():
+        for head in range(group):                                    # all query heads of the first key-value head
+            head_view(architecture, view, _features_last(module, side)[None], head).zero_()
+    scores = score(name, load(network, verify=False), batch, **options)
+    count = group if scores.unit == "head" else 1
+    assert np.abs(scores.values[1, :count]).max() < 1e-6
+    assert np.abs(scores.values[1, count:]).max() > 1e-4
+
+
+@every
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt_neox", "gemma2", "gpt_oss"])
+def test_permuting_heads_permutes_scores(name, options, architecture, models, batch):
+    network = tiny(architecture)
+    sizes = shape(architecture, network)
+    group = sizes.heads // sizes.kv
+    order_kv = np.roll(np.arange(sizes.kv), 1)
+    order = np.concatenate([kv * group + np.arange(group)[::-1] for kv in order_kv])
+    with torch.no_grad():
+        for layer, component in itertools.product(range(sizes.layers), "qkvz"):
+            _permute(architecture, network, layer, component, order if component in "qz" else order_kv)
+        if architecture == "gpt_oss":
+            for layer in range(sizes.layers):
+                sinks = attention(architecture, network, layer).sinks
+                sinks.copy_(sinks[torch.from_numpy(order)])
+    before, after = score(name, models[architecture], batch, **options), score(name, load(network, verify=False), batch, **options)
+    expected = before.values[:, order if before.unit == "head" else order_kv]
+    np.testing.assert_allclose(after.values, expected, rtol=1e-3, atol=5e-5)
+    assert np.abs(expected - before.values).max() > 1e-3
+
+
+def _features_last(module, side):
+    """A projection's weight with the axis that heads share last; GPT-2's Conv1D is [in, out] in place of [out, in]."""
+    return module.weight if (type(module).__name__ == "Conv1D") == (side == "out") else module.weight.T
+
+
+def _permute(architecture, network, layer, component, order):
+    module, side, view = slot(architecture, network, layer, component)
+    for tensor in [_features_last(module, side)[None]] + ([module.bias[None, None]] if side == "out" and module.bias is not None else []):
+        part = view(tensor)
+        part.copy_(part[:, :, torch.from_numpy(order)].clone())
