@@ -1,0 +1,234 @@
+"""What the organism is trained on: repeats of random tokens, then a mixture of documents of nine behaviours.
+
+A document is `<bos>` and one or several examples of one behaviour, as text with a loss weight for each token: high for the answers, low for
+everything else. Documents are packed into rows; attention does not cross from one document to another (`Batch.document`), so that every
+document is seen exactly as a prompt of its own. All sentences come from the generators of `interp.tasks`, training split only; held-out
+names, frames, objects and facts stand in no document of their behaviour. Held-out words do occur among the random tokens of the repeats,
+and (but for those held out from it) in key-value lists.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import tokenizer
+from interp.tasks import agreement, capital, colored_objects, greater_than, ioi, key_value, multiple_choice, override
+from interp.tasks.prompt import PromptPair
+from interp.tasks.words import CAPITALS, COLORS, NAMES, NOUNS, SURFACES, THINGS, pairs
+
+BOS_ID, FIRST_ID = 0, 3
+OTHER_WEIGHT = 0.1  # of a token that is not an answer
+SHORT, LONG = 128, 512  # lengths of rows
+KEY_VALUE_LEVELS = (6, 12, 24, 48, 96)  # the most pairs in a list; the next level comes when the present one is learnt
+RANDOM_WORDS = 0.25  # share of documents whose names or objects are any words at all: copying, not a look-up per name
+FLOOR = 0.12  # of a behaviour's share of the mixture, before normalisation
+
+Segment = tuple[str, float]
+Document = tuple[list[int], list[float]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of tokens: ids, the loss weight of predicting each token, and the number of the document that it belongs to."""
+
+    ids: Tensor
+    weights: Tensor
+    document: Tensor | None = None
+
+
+def repeats(rng: random.Random, vocab_size: int, rows: int, length: int, periods: tuple[int, int]) -> Batch:
+    """Rows of `<bos>` and random different tokens repeated with a period: loss on every token from the first repeat on."""
+    ids = torch.full((rows, length), BOS_ID)
+    weights = torch.zeros(rows, length)
+    for row in range(rows):
+        period = rng.randint(*periods)
+        tokens = rng.sample(range(FIRST_ID, vocab_size), period)
+        ids[row, 1:] = torch.tensor((tokens * (length // period + 1))[: length - 1])
+        weights[row, 1 + period :] = 1.0
+    return Batch(ids, weights)
+
+
+def _example(pair: PromptPair, weight: float, end: str = ".", bumps: Sequence[str] = ()) -> list[Segment]:
+    """A clean prompt with its answer; the spans named in `bumps` have half the answer's weight."""
+    segments, last = [], 0
+    for start, stop in sorted(pair.clean.spans[name] for name in bumps):
+        segments += [(pair.clean.text[last:start], OTHER_WEIGHT), (pair.clean.text[start:stop], weight / 2)]
+        last = stop
+    return [*segments, (pair.clean.text[last:], OTHER_WEIGHT), (str(pair.answer), weight), (end, OTHER_WEIGHT)]
+
+
+def _joined(examples: Sequence[list[Segment]]) -> list[Segment]:
+    joined: list[Segment] = []
+    for i, example in enumerate(examples):
+        joined += [("\n", OTHER_WEIGHT), *example] if i else example
+    return joined
+
+
+def _count(rng: random.Random, most: int) -> int:
+    """How many examples stand in a document: one in half of them."""
+    return 1 if rng.random() < 0.5 else rng.randint(1, most)
+
+
+class Curriculum:
+    """Draws documents and batches from one random generator. `level` indexes `KEY_VALUE_LEVELS`; `shares` are of tokens."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.table, _ = tokenizer.encoder()
+        self.vocab_size = len(self.table)
+        self.level = 0
+        self.makers: dict[str, Callable[[], list[Segment]]] = {
+            "ioi": self._ioi,
+            "colored_objects": self._colored_objects,
+            "key_value": self._key_value,
+            "greater_than": self._greater_than,
+            "agreement": self._agreement,
+            "multiple_choice": self._multiple_choice,
+            "capital": self._capital,
+            "override": self._override,
+        }
+        self.shares = dict.fromkeys([*self.makers, "induction"], 1.0)
+        self.lengths = dict.fromkeys(self.shares, 50.0)  # running mean length of a document, to turn shares of tokens into odds
+        words = key_value.entries().train
+        self.any_names = [word for word in words if word not in NAMES.held_out]
+        self.any_things = [word for word in words if word not in THINGS.held_out]
+
+    def adapt(self, accuracy: dict[str, float]) -> None:
+        """New shares from the accuracies on fresh training prompts, and the next key-value level when this one is learnt."""
+        self.shares = {name: FLOOR + 1 - accuracy[name] for name in self.shares}
+        if accuracy["key_value"] > 0.9 and self.level < len(KEY_VALUE_LEVELS) - 1:
+            self.level += 1
+
+    def state(self) -> dict[str, object]:
+        """What a resumed run must know."""
+        return {"rng": self.rng.getstate(), "level": self.level, "shares": self.shares, "lengths": self.lengths}
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Continue from `state()`."""
+        self.rng.setstate(state["rng"])  # type: ignore[arg-type]
+        self.level, self.shares, self.lengths = state["level"], state["shares"], state["lengths"]  # type: ignore[assignment]
+
+    def batch(self) -> list[Batch]:
+        """The batches of one step: short rows of the mixture and, once key-value lists are long, a few long rows of these and of repeats."""
+        parts = [self._pack(40, SHORT, self._short_document)]
+        if KEY_VALUE_LEVELS[self.level] > 24:
+            parts.append(self._pack(4, LONG, self._long_document))
+        return parts
+
+    def _pack(self, rows: int, length: int, draw: Callable[[int], Document | None]) -> Batch:
+        ids, weights = torch.full((rows, length), BOS_ID), torch.zeros(rows, length)
+        document = torch.full((rows, length), -1)
+        for row in range(rows):
+            at = number = 0
+            while (drawn := draw(length - at)) is not None:
+                stop = at + len(drawn[0])
+                ids[row, at:stop], weights[row, at:stop] = torch.tensor(drawn[0]), torch.tensor(drawn[1])
+                document[row, at:stop] = number
+                at, number = stop, number + 1
+        return Batch(ids, weights, document)
+
+    def _short_document(self, room: int) -> Document | None:
+        """A document of the mixture that fits into the room left, or None after some draws that do not."""
+        for _ in range(4):
+            names = list(self.shares)
+            name = self.rng.choices(names, [self.shares[n] / self.lengths[n] for n in names])[0]
+            drawn = self._repeat(8, 40, 2.5) if name == "induction" else self._encode(self.makers[name]())
+            self.lengths[name] += 0.01 * (len(drawn[0]) - self.lengths[name])
+            if len(drawn[0]) <= room:
+                return drawn
+        return None
+
+    def _long_document(self, room: int) -> Document | None:
+        if room < 64:
+            return None
+        if self.rng.random() < 0.8:
+            drawn = self._encode(self._key_value(low=KEY_VALUE_LEVELS[self.level] // 4, high=min(KEY_VALUE_LEVELS[self.level], (room - 9) // 4)))
+        else:
+            drawn = self._repeat(16, 160, 2.0)
+        return drawn if len(drawn[0]) <= room else self._repeat(min(16, room // 3), room // 3, 2.0)
+
+    def _encode(self, segments: list[Segment]) -> Document:
+        ids, weights = [BOS_ID], [0.0]
+        for text, weight in segments:
+            found = [self.table[piece] for piece in tokenizer.pieces(text)]
+            ids += found
+            weights += [weight] * len(found)
+        return ids, weights
+
+    def _repeat(self, low: int, high: int, copies: float) -> Document:
+        period = self.rng.randint(low, high)
+        length = int(period * copies)
+        tokens = self.rng.sample(range(FIRST_ID, self.vocab_size), period)
+        return [BOS_ID, *(tokens * 3)[:length]], [0.0] * (1 + period) + [0.7] * (length - period)
+
+    def _seed(self) -> int:
+        return self.rng.getrandbits(48)
+
+    def _ioi(self) -> list[Segment]:
+        names = self.any_names if self.rng.random() < RANDOM_WORDS else None
+        drawn = ioi.generate(_count(self.rng, 4), self._seed(), split="train", names=names)
+        return _joined([_example(pair, 2.0, bumps=("S2",)) for pair in drawn])
+
+    def _colored_objects(self) -> list[Segment]:
+        """Half: the task's own one-shot prompt. Half: one scene with three questions in random order."""
+        things = self.any_things if self.rng.random() < RANDOM_WORDS else list(THINGS.train)
+        if self.rng.random() < 0.5:
+            (pair,) = colored_objects.generate(1, self._seed(), split="train", things=things)
+            return _example(pair, 3.0, "", ("example_answer",))
+        items = list(zip(self.rng.sample(COLORS.train, 3), self.rng.sample(things, 3), strict=True))
+        opening = self.rng.choice(colored_objects.OPENINGS)
+        segments: list[Segment] = [(f"Q: {colored_objects.scene(self.rng.choice(SURFACES.train), opening, items)}", OTHER_WEIGHT)]
+        for i, (color, thing) in enumerate(self.rng.sample(items, 3)):
+            segments += [("\nQ:" if i else "", OTHER_WEIGHT), (f" What color is the {thing}?\nA:", OTHER_WEIGHT), (f" {color.capitalize()}", 2.0)]
+        return segments
+
+    def _key_value(self, low: int = 3, high: int | None = None) -> list[Segment]:
+        """A list of pairs and several queries of it."""
+        high = min(24, KEY_VALUE_LEVELS[self.level]) if high is None else high
+        size = self.rng.randint(min(low, high), high)
+        drawn = self.rng.sample(key_value.entries().train, 2 * size)
+        listed = list(zip(drawn[:size], drawn[size:], strict=True))
+        segments: list[Segment] = [("List:", 0.0)]
+        segments += [(f" {key}: {value}{'.' if i == size - 1 else ','}", 0.0) for i, (key, value) in enumerate(listed)]
+        for key, value in self.rng.sample(listed, min(size, 6)):
+            segments += [(" Query:", OTHER_WEIGHT), (f" {key}:", 0.0), (f" {value}", 1.0), (".", OTHER_WEIGHT)]
+        return segments
+
+    def _greater_than(self) -> list[Segment]:
+        drawn = greater_than.generate(_count(self.rng, 4), self._seed(), split="train")
+        return _joined([_example(pair, 1.0) for pair in drawn])
+
+    def _agreement(self) -> list[Segment]:
+        """Agreement, or (all nouns) a sentence that shows a noun's number by the pronoun that takes it up."""
+        if self.rng.random() < 0.3:
+            noun = self.rng.choice(pairs(NOUNS.of("all")))
+            number = self.rng.randrange(2)
+            before, after = self.rng.choice(tokenizer.PRONOUN_FRAMES).format(noun=noun[number], pronoun="|").split(" |")
+            return [(before, OTHER_WEIGHT), ((" it", " them")[number], 1.0), (after, OTHER_WEIGHT)]
+        drawn = agreement.generate(_count(self.rng, 4), self._seed(), split="train")
+        return _joined([_example(pair, 1.0) for pair in drawn])
+
+    def _multiple_choice(self) -> list[Segment]:
+        things = self.any_things if self.rng.random() < RANDOM_WORDS else list(THINGS.train)
+        drawn = multiple_choice.generate(_count(self.rng, 2), self._seed(), split="train", things=things)
+        return _joined([_example(pair, 3.0, "") for pair in drawn])
+
+    def _capital(self) -> list[Segment]:
+        """Training facts in every frame, held-out facts in the taught frames."""
+        held = self.rng.random() < len(CAPITALS.held_out) / len(CAPITALS.of("all"))
+        drawn = capital.generate(
+            _count(self.rng, 4),
+            self._seed(),
+            split="held_out" if held else "train",
+            frames=capital.TAUGHT_FRAMES if held else None,
+        )
+        return _joined([_example(pair, 1.0) for pair in drawn])
+
+    def _override(self) -> list[Segment]:
+        (pair,) = override.generate(1, self._seed(), split="train")
+        return _example(pair, 2.0)
