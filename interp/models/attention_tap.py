@@ -74,9 +74,9 @@ class CoreTap:
 class SoftmaxMode(TorchFunctionMode):
     """Taps scores and pattern at the one softmax over a 4-D tensor in an attention; with ``products`` also q, k and v."""
 
-    def __init__(self, tap: CoreTap, products: bool = False, stored: bool = False):
+    def __init__(self, tap: CoreTap, products: bool = False, module: nn.Module | None = None):
         super().__init__()
-        self.tap, self.products, self.stored = tap, products, stored
+        self.tap, self.products, self.module = tap, products, module
         self.queries = 0
         self.seen_scores = self.seen_softmax = self.seen_values = False
 
@@ -93,11 +93,11 @@ class SoftmaxMode(TorchFunctionMode):
             q, k = (self._by_head(x) for x in operands[:2])
             self.queries = q.shape[2]
             q = self.tap.row("q", q)
-            k = self.tap.cached("k", k.transpose(2, 3), self.queries, self.stored).transpose(2, 3)
+            k = self.tap.cached("k", k.transpose(2, 3), self.queries, self._stored()).transpose(2, 3)
             return operands[2](q.reshape(operands[0].shape), k.reshape(operands[1].shape))
         if self.products and self.seen_softmax and not self.seen_values and (operands := _operands(func, args, kwargs)):
             self.seen_values = True
-            v = self.tap.cached("v", self._by_head(operands[1]), self.queries, self.stored)
+            v = self.tap.cached("v", self._by_head(operands[1]), self.queries, self._stored())
             return operands[2](operands[0], v.reshape(operands[1].shape))
         return func(*args, **kwargs)
 
@@ -113,6 +113,10 @@ class SoftmaxMode(TorchFunctionMode):
         if scores.dim() != 4 or len(rest) != 1 or rest[0].shape[-1] != 1:
             return func(*args, **kwargs)
         return func([self.tap.square("scores", scores), *rest], *args[1:], **kwargs)
+
+    def _stored(self) -> bool:
+        """Whether this pass' k and v were tapped on their way into the cache; known once the forward has come so far."""
+        return self.module is not None and self.module in self.tap.taps.stored
 
     def _by_head(self, tensor: Tensor) -> Tensor:
         return tensor if tensor.dim() == 4 else tensor.unflatten(0, (-1, self.tap.n_heads))
@@ -173,7 +177,7 @@ def tapped_forward(forward: Callable[..., Any], tap: CoreTap, module: nn.Module)
     def run(*args: Any, **kwargs: Any) -> Any:
         if ACTIVE.get() is not tap.taps:
             return forward(*args, **kwargs)
-        with SoftmaxMode(tap, products=True, stored=module in tap.taps.stored):
+        with SoftmaxMode(tap, products=True, module=module):
             return forward(*args, **kwargs)
 
     return run

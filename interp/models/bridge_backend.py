@@ -45,8 +45,7 @@ class BridgeBackend:
         if hasattr(self.network, "set_attn_implementation"):
             self.network.set_attn_implementation("eager")
         self.architecture: str = bridge.cfg.architecture
-        config = getattr(self.network, "config", None)
-        self._has_cache = hasattr(config, "use_cache")
+        self._has_cache = "use_cache" in inspect.signature(self.network.forward).parameters
         self._takes_positions = _takes_positions(self.network)
         self._attention = find_attention(bridge)
         if not self._attention:
@@ -61,6 +60,10 @@ class BridgeBackend:
     def sites(self) -> frozenset[Site]:
         return frozenset(self._seams)
 
+    def without(self, sites: Collection[Site]) -> None:
+        """Take sites out of ``sites()``, those that failed their check at load."""
+        self._seams = {site: seam for site, seam in self._seams.items() if site not in set(sites)}
+
     def run(self, inputs: Mapping[str, Tensor], edits: Mapping[Site, Edit] | None = None, capture: Collection[Site] = (), *,
             cache: Any = None, use_cache: bool = False) -> Run:
         taps = Taps(edits or {}, capture)
@@ -68,22 +71,21 @@ class BridgeBackend:
         for site in sites:
             if site not in self._seams:
                 raise self._missing(site)
+        reused = _reused(taps, cache)
         with ExitStack() as stack:
             for site in sites:
                 stack.callback(self._seams[site](Act(taps, site)))
             output = self._forward(inputs, cache, use_cache)
-        for site in taps.unreached():
+        for site in sorted(set(taps.unreached()) - reused):
             raise InterpError(f"read or edit {site} of {self.architecture}", "the pass did not come by it",
                               "use the transformers backend, or inputs that need this layer")
-        captured = taps.captured
-        logits = output.logits if hasattr(output, "logits") else output if isinstance(output, Tensor) else None
-        if "pixel_values" in inputs or logits is None:
-            last = logits if logits is not None else output.last_hidden_state
-            return Run(None, captured, last)
-        return Run(logits, captured, None, getattr(output, "past_key_values", None) if use_cache or cache is not None else None)
+        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+        main = logits if logits is not None and logits.ndim == 3 else None
+        other = None if main is not None else logits if logits is not None else output.last_hidden_state
+        return Run(main, taps.captured, other, getattr(output, "past_key_values", None) if use_cache else cache)
 
     def _forward(self, inputs: Mapping[str, Tensor], cache: Any, use_cache: bool) -> Any:
-        """The network's own output. Positions are derived from the mask as TransformerLens does (0 for the first real token)."""
+        """The network's own output; positions are derived from the mask, 0 for the first real token."""
         given = dict(inputs)
         if "pixel_values" in given:
             return self.network(**given)
@@ -127,11 +129,11 @@ class BridgeBackend:
             raise InterpError(f"read the output weights of layer {layer}", "there is no such layer", "count layers from 0")
         return self._attention[attention][layer][1].o.original_component
 
-    def write_parts(self, what: str, layer: int, parts: Tensor, total: Tensor) -> Tensor:
+    def write_parts(self, what: str, layer: int, parts: Tensor, total: Tensor, attention: str | None = None) -> Tensor:
         if what not in ("attn_out", "mlp_out"):
             raise InterpError(f"follow {what} into the residual stream", "only attn_out and mlp_out are added to it",
                               "use one of these")
-        attention = self.stacks[0].attention
+        attention = attention or self.stacks[0].attention
         block = self._attention[attention][layer][0]
         norm = block._modules.get("ln1_post" if what == "attn_out" else "ln2_post")
         return parts if norm is None else frozen_norm(_plain(norm), total, parts)
@@ -167,7 +169,8 @@ class BridgeBackend:
     def _logit_scale(self) -> float:
         config = getattr(self.network, "config", None)
         scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-        if getattr(config, "model_type", None) == "t5" and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings):
+        tied = getattr(config, "tie_word_embeddings", False)
+        if getattr(config, "model_type", None) == "t5" and getattr(config, "scale_decoder_outputs", tied):
             scale *= config.d_model ** -0.5
         return scale
 
@@ -177,6 +180,17 @@ _ORDER = {what: order for order, what in enumerate((
     "mlp_out", "mlp_write", "resid_post"))}
 """Sites that share a hook point act in this order, the order of the computation."""
 assert set(_ORDER) == set(WHATS)
+
+
+def _reused(taps: Taps, cache: Any) -> set[Site]:
+    """Keys and values of cross-attention that an earlier pass has put into the cache, with its edits; read from there."""
+    updated = getattr(cache, "is_updated", {})
+    found = {site for site in taps.sites
+             if site.attention == "cross" and site.what in ("k_pre", "k", "v") and updated.get(site.layer)}
+    for site in found & taps.capture:
+        layer = cache.cross_attention_cache.layers[site.layer]
+        taps.captured[site] = (layer.values if site.what == "v" else layer.keys).transpose(1, 2)
+    return found
 
 
 def _plain(norm: Any) -> Any:

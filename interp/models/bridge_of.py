@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from interp.core.errors import InterpError
+from interp.models.inputs import sample_inputs
 
 
 def bridge_of(network: nn.Module, tokenizer: Any = None, *, check: bool = True) -> Any:
-    """A ``TransformerBridge`` with the weights of a transformers network, which stays as it was (the bridge works on a copy).
+    """A ``TransformerBridge`` with the weights of a transformers network, which stays as it was: the bridge works on a copy.
 
     Nothing is fetched. The bridge is in evaluation mode with eager attention, carries ``tokenizer`` unchanged (with a
     padding token where it had none) and records the dtype and device of the weights.
@@ -55,19 +56,8 @@ def _tolerance(x: Tensor) -> float:
 
 def _probe(network: Any) -> Tensor:
     """Logits (or last hidden state) on a few fixed tokens or pixels."""
-    config = network.config
-    parameter = next(network.parameters())
-    device = parameter.device
-    if hasattr(config, "image_size"):
-        size = config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        ramp = torch.linspace(-1, 1, config.num_channels * height * width, dtype=parameter.dtype, device=device)
-        given = {"pixel_values": ramp.reshape(1, config.num_channels, height, width)}
-    else:
-        ids = (torch.arange(12, device=device) * 7 + 3).remainder(config.get_text_config().vocab_size)[None]
-        given = {"input_ids": ids} | ({"decoder_input_ids": ids} if config.is_encoder_decoder else {})
     with torch.no_grad():
-        out = network(**given)
+        out = network(**sample_inputs(network, length=12))
     return out.logits if hasattr(out, "logits") else out.last_hidden_state
 
 

@@ -2,10 +2,10 @@
 
 Most sites are a hook point of TransformerLens. Three are not, or not everywhere, and are reached another way:
 
-* ``scores`` and ``pattern`` where the bridge delegates attention to transformers (OPT, GPT-J, BERT, ViT, T5, BART): its hooks
-  fire after the fact and edits are discarded. The one four-dimensional softmax inside that attention is tapped instead.
-* ``q`` and ``k`` after rotary embedding where ``hook_rot_q`` never fires (GPT-NeoX, Falcon, Phi-3, GPT-J, native models): the
-  function that rotates is wrapped while the pass runs.
+* ``scores`` and ``pattern`` where the bridge delegates attention to transformers (OPT, GPT-J, BERT, ViT, T5, BART): its
+  hooks fire after the fact and edits are discarded. The one four-dimensional softmax inside that attention is tapped.
+* ``q`` and ``k`` after rotary embedding where ``hook_rot_q`` never fires (GPT-NeoX, Falcon, Phi-3, GPT-J, native models):
+  the function that rotates is wrapped while the pass runs.
 * ``resid_mid``: the hook sits on the input of the second norm, past the fork of the residual stream. An edit is written
   into what attention adds to the stream, so that both branches see it.
 
@@ -62,7 +62,8 @@ def at_hook(point: nn.Module, read: View = same, write: View = same) -> Install:
 
 
 def at_flat(point: nn.Module, n_heads: int, scale: float = 1.0) -> Install:
-    """At a hook point whose tensor has its heads side by side, [batch, position, head · d], and is then multiplied by ``scale``."""
+    """At a hook point whose tensor has its heads side by side, [batch, position, head · d]; the network multiplies it by
+    ``scale`` afterwards, and the site shows the product."""
     if scale != 1.0:
         return at_hook(point, lambda x: x.unflatten(-1, (n_heads, -1)) * scale, lambda x: x.flatten(-2) / scale)
     return at_hook(point, lambda x: x.unflatten(-1, (n_heads, -1)), lambda x: x.flatten(-2))
@@ -139,6 +140,23 @@ def at_argument(owner: Any, method: str, index: int) -> Install:
                 return function(*new, **kwargs)
             return wrapped
         return replace_method(owner, method, wrap)
+    return install
+
+
+def at_key(leaf: nn.Module, method: str, cache: str) -> Install:
+    """At the key of an attention that passes it to ``method``; with a key-value cache (its argument ``cache``) on the key's
+    way into it, so that the site holds this pass' positions and later passes see the edit."""
+    def install(act: Act) -> Remove:
+        def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapped(*args: Any, **kwargs: Any) -> Any:
+                store = kwargs.get(cache)
+                remove = at_argument(leaf, method, 1)(act) if store is None else at_argument(store, "update", 0)(act)
+                try:
+                    return forward(*args, **kwargs)
+                finally:
+                    remove()
+            return wrapped
+        return replace_method(leaf, "forward", wrap)
     return install
 
 

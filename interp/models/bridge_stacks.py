@@ -11,6 +11,7 @@ from interp.models.bridge_sites import (
     at_converted,
     at_flat,
     at_hook,
+    at_key,
     at_result,
     at_returned,
     at_shared_method,
@@ -22,13 +23,13 @@ from interp.models.bridge_sites import (
 Layers = dict[int, tuple[Any, Any]]
 """Layer -> (block, attention of that block)."""
 
-_PLACES = (("blocks", "attn", None), ("decoder_blocks", "self_attn", "self"), ("decoder_blocks", "cross_attn", "cross"),
-           ("encoder_blocks", "attn", "encoder"))
+_PLACES = (("blocks", "attn", None), ("decoder_blocks", "self_attn", "self"), ("encoder_blocks", "attn", "encoder"),
+           ("decoder_blocks", "cross_attn", "cross"))
 _POST_LN = ("BertForMaskedLM", "BertLMHeadModel", "RobertaForMaskedLM", "BartForConditionalGeneration")
 
 
 def find_attention(bridge: Any) -> dict[str, Layers]:
-    """Attention kind -> its layers, the main stack first."""
+    """Attention kind -> its layers, in the order self, encoder, vision, cross."""
     found: dict[str, Layers] = {}
     for blocks, name, kind in _PLACES:
         layers = {layer: (block, block._modules[name]) for layer, block in enumerate(bridge._modules.get(blocks, ()))
@@ -112,9 +113,9 @@ def seams(bridge: Any, kind: str, block: Any, attention: Any) -> dict[str, Insta
 
 
 def _resid_mid(bridge: Any, block: Any, write: nn.Module) -> dict[str, Install]:
-    """The stream between attention and MLP, where there is one such stream."""
+    """The stream between (self-)attention and what follows, where there is one such stream."""
     modules, config = block._modules, getattr(bridge.original_model, "config", None)
-    if "mlp" not in modules or "cross_attn" in modules or _is(block, "ParallelBlockBridge") \
+    if "mlp" not in modules or _is(block, "ParallelBlockBridge") \
             or getattr(config, "apply_residual_connection_post_layernorm", False):
         return {}
     if bridge.cfg.architecture in _POST_LN or getattr(config, "do_layer_norm_before", True) is False:
@@ -158,12 +159,11 @@ def _rotated(family: str, attention: Any, leaf: nn.Module, found: dict[str, Inst
             return {}
         return {"q": at_hook(attention.hook_rot_q, swap, swap), "k": at_hook(attention.hook_rot_k, swap, swap)}
     if family == "joint":
-        return {"q": at_returned(attention, "_apply_rotary_pos_emb", 0), "k": at_returned(attention, "_apply_rotary_pos_emb", 1)}
-    if family == "gptj":
-        return {"q": at_argument(leaf, "_attn", 0), "k": at_argument(leaf, "_attn", 1)}
+        return {what: at_returned(attention, "_apply_rotary_pos_emb", i) for i, what in enumerate("qk")}
     if family == "native_rotary":
-        return {"q": at_shared_method(attention, leaf.rotary, "apply_rope", 0),
-                "k": at_shared_method(attention, leaf.rotary, "apply_rope", 1)}
+        return {what: at_shared_method(attention, leaf.rotary, "apply_rope", i) for i, what in enumerate("qk")}
+    if family == "gptj":
+        return {"q": at_argument(leaf, "_attn", 0), "k": at_key(leaf, "_attn", "layer_past")}
     if family == "opt":
         return {"q": at_flat(attention.q.hook_out, int(attention.config.n_heads), leaf.scaling), "k": found["k_pre"]}
     if family in ("plain", "native", "delegated"):

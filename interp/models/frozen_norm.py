@@ -22,7 +22,8 @@ def frozen_norm(norm: Callable[[Tensor], Tensor], at: Tensor, parts: Tensor) -> 
     flat = at.float()
     core = (flat - flat.mean(-1, keepdim=True) if centred else flat) * w
     out = norm(at).float() - b
-    scale = (core * out).sum(-1, keepdim=True) / (core * core).sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    tiny = torch.finfo(torch.float32).tiny
+    scale = (core * out).sum(-1, keepdim=True) / (core * core).sum(-1, keepdim=True).clamp_min(tiny)
     tolerance = 1e-4 if at.dtype == torch.float32 else 3e-2
     if not torch.allclose(core * scale, out, rtol=tolerance, atol=tolerance * float(out.abs().max().clamp_min(1e-30))):
         raise InterpError("split a normalised stream into its parts", "the norm is not a layer norm or an RMS norm",
@@ -32,7 +33,7 @@ def frozen_norm(norm: Callable[[Tensor], Tensor], at: Tensor, parts: Tensor) -> 
 
 
 def norm_bias(norm: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
-    """The additive constant of ``norm``, [d_model] (zero for RMS norm); ``like`` [..., d_model] gives size, dtype and device."""
+    """The additive constant of ``norm``, [d_model]; zero for RMS norm. ``like`` [..., d_model] gives size, dtype, device."""
     return _affine(norm, like)[0]
 
 

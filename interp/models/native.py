@@ -39,15 +39,15 @@ def load_native(path: str | Path, *, device: str | torch.device = "cpu", dtype: 
     folder = Path(path)
     asked = f"load the TransformerLens-native model {str(folder)!r}"
     if not is_native_folder(folder):
-        raise InterpError(asked, "the folder has no config.json with an entry 'tl_config'", "give the folder of such a model")
+        raise InterpError(asked, "it has no config.json with an entry 'tl_config'", "give the folder of such a model")
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise InterpError(asked, "it has no model.safetensors", "put the weights there, under TransformerLens' property names")
+        raise InterpError(asked, "it has no model.safetensors", "put the weights there, named as TransformerLens does")
     options = json.loads((folder / "config.json").read_text(encoding="utf-8"))["tl_config"]
     return native_bridge(options, load_file(str(weights)), asked=asked, device=device, dtype=dtype)
 
 
-def native_bridge(options: dict[str, Any], weights: dict[str, Tensor], *, asked: str = "build a TransformerLens-native model",
+def native_bridge(options: dict[str, Any], weights: dict[str, Tensor], *, asked: str = "build a native TransformerBridge",
                   device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """A native TransformerBridge from options and weights in memory (see ``load_native``, which raises the same)."""
     from transformer_lens.config import TransformerBridgeConfig
