@@ -17,4 +17,4 @@ class InterpError(ValueError):
         super().__init__(asked, true, todo)
 
     def __str__(self) -> str:
-        return f"Cannot {self.asked}: {self.true}; {self.todo}."
+        return f"Cannot {self.asked}: {self.true}; {self.todo}" + ("" if self.todo.endswith("?") else ".")

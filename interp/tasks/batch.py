@@ -90,7 +90,8 @@ class Batch:
         moving: names that stand elsewhere in the corrupted prompt by design ("the right colour").
         aligned: whether each clean prompt and its corrupted one have equally many tokens and the same named ranges, so that
             positions correspond. If not, only all positions at once and ``end`` may be exchanged.
-        answers, wrong: token ids of right and wrong answers, [prompt, k], padded with 0; with ``answer_mask``, ``wrong_mask``.
+        answers, wrong: token ids of right and wrong answers, [prompt, k], padded with 0.
+        answer_mask, wrong_mask: which of them are real.
         metric: the task's metric.
         dropped: words left out because they are no single token of this tokenizer.
         misaligned: how many pairs were left out because this tokenizer cuts the clean and the corrupted one differently.

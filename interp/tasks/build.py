@@ -99,7 +99,7 @@ def _pair(pair: PromptPair, tokenizer: Any, first: tuple[int, ...], place: str, 
         if len(ids) != 1:
             pieces = " ".join(repr(piece) for piece in _pieces(tokenizer, ids)) or "nothing"
             raise InterpError(asked, f"the answer {answer!r} is {len(ids)} tokens ({pieces})",
-                              "use answers of one token, or first_token=True to score the first token in which answers differ")
+                              "use answers of one token, or first_token=True to score where they first differ")
     good, bad = (list(dict.fromkeys(ids[0] for ids in side)) for side in (right, wrong))
     if set(good) & set(bad):
         both = sorted(set(good) & set(bad))
@@ -151,7 +151,7 @@ def _names(clean: Sequence[Encoded], corrupt: Sequence[Encoded], positions: Sequ
         base = name.split("+")[0]
         for i, pair in enumerate(zip(clean, corrupt, strict=True)):
             if any(base not in prompt.spans for prompt in pair):
-                raise InterpError(f"use {places[i]}", f"it has no position {base!r}", "mark it in all prompts, or leave it out")
+                raise InterpError(f"use {places[i]}", f"it has no position {base!r}", "mark it in all prompts or in none")
     return wanted
 
 

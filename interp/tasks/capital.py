@@ -6,7 +6,7 @@
 * answer: the capital. wrong: the capital of the country in the corrupted prompt.
 * source: world capitals as in Merullo et al. 2024 (arXiv 2305.16130) and Lv et al. 2024 (arXiv 2403.19521); our own sentences.
 
-The held-out facts are countries whose capital the model organism learnt in the frames `"is"` and `"Q"` only: the held-out split asks
+The held-out facts are countries whose capital the model organism learnt in the frames `"is"`, `"Q"` and `"went"` only: the held-out split asks
 for them in the frames that it saw with other countries.
 """
 
@@ -24,10 +24,12 @@ FRAMES: Mapping[str, str] = {
     "is": "The capital of {country} is",
     "Q": "Q: What is the capital of {country}?\nA:",
     "city": "The capital city of {country} is called",
+    "went": "They went to the capital of {country}, called",
+    "at home": "I live in the capital city of {country}, called",
     "visit": "If you visit {country}, you must see its capital,",
     "live": "They live in {country}, in the capital,",
 }
-TAUGHT_FRAMES = ("is", "Q")  # all countries stand in these in training; in the others only the training countries do
+TAUGHT_FRAMES = ("is", "Q", "went")  # all countries stand in these in training; in the others only the training countries do
 
 
 def facts(split: Split, keep: Keep | None) -> list[tuple[str, str]]:

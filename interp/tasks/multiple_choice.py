@@ -31,6 +31,11 @@ FRAMES: Mapping[str, str] = {
     "is": "The {thing} is {fact}. What color is the {thing_2}?",
     "has": "There is a {fact} {thing} on the table. What color is the {thing_2}?",
     "painted": "Someone painted the {thing} {fact}. Which color is the {thing_2}?",
+    "saw": "We saw a {fact} {thing}. What color is the {thing_2}?",
+    "found": "She found a {fact} {thing} at the station. Which color is the {thing_2}?",
+    "took": "I took the {fact} {thing}. What is the color of the {thing_2}?",
+    "in the box": "In the box there is a {thing}, and the {thing_2} is {fact}. What color is the {thing_3}?",
+    "brought": "They brought the {thing}. It was {fact}. What color is the {thing_2}?",
     "bought": "I bought a {fact} {thing}. What is the color of the {thing_2}?",
 }
 HELD_OUT_FRAMES = ("bought",)
@@ -69,7 +74,7 @@ def _pair(rng: random.Random, frame: str, thing: str, colors: list[str], corrupt
     right, other = rng.sample(range(4), 2)
 
     def prompt(options: list[str], fact: str) -> Prompt:
-        question = Prompt.fill(FRAMES[frame], {"thing": thing, "thing_2": thing, "fact": fact})
+        question = Prompt.fill(FRAMES[frame], {"thing": thing, "thing_2": thing, "thing_3": thing, "fact": fact})
         at = options.index(fact)
         segments: list[str | tuple[str, str]] = [question.text]
         for letter, option in zip(LETTERS, options, strict=True):

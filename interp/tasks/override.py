@@ -27,6 +27,8 @@ FRAMES: Mapping[str, str] = {
     "suppose": "Suppose the capital of {stated_country} is {stated_capital}. Then the capital of {country} is",
     "story": "In this story, the capital of {stated_country} is {stated_capital}. The capital of {country} is",
     "moved": "The capital of {stated_country} was moved to {stated_capital}. Now the capital of {country} is",
+    "decided": "They decided that the capital of {stated_country} is {stated_capital}. Now the capital of {country} is",
+    "one day": "One day the capital of {stated_country} was moved to {stated_capital}. Then the capital of {country} is",
     "imagine": "Imagine that the capital of {stated_country} is {stated_capital}. Now the capital of {country} is",
 }
 HELD_OUT_FRAMES = ("imagine",)

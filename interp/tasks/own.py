@@ -40,8 +40,8 @@ def from_tokens(
     Args:
         clean, corrupt: token ids, one row per prompt (rows may differ in length), or a tensor [prompt, position].
         answer, wrong: a token id per prompt, or a list of them per prompt, or one token id for all.
-        positions: name -> where it stands: an index or a (start, stop) tuple for all prompts, or a list with one of these per
-            prompt. A negative index counts from the end of each prompt. ``end``, the last token, is always there.
+        positions: name -> where it stands: an index or a (start, stop) tuple for all prompts, or a list with one of these
+            per prompt. A negative index counts from the end of each prompt. ``end``, the last token, is always there.
         model: if given, the tokens are checked against its context and vocabulary and put on its device.
 
     Raises:
@@ -76,7 +76,7 @@ def _per_prompt(part: Any, n: int, asked: str, what: str) -> list[tuple[int, ...
     listed = part.tolist() if hasattr(part, "tolist") else part
     listed = [listed] * n if isinstance(listed, int) else [x.tolist() if hasattr(x, "tolist") else x for x in listed]
     if len(listed) != n:
-        raise InterpError(asked, f"{what} has {len(listed)} entries for {n} prompts", "give one for each prompt, or one for all")
+        raise InterpError(asked, f"{what} has {len(listed)} entries for {n} prompts", "give one for each, or one for all")
     return [(entry,) if isinstance(entry, int) else tuple(int(token) for token in entry) for entry in listed]
 
 
@@ -142,7 +142,8 @@ class PromptFile:
         at = self.chosen(n, seed)
         return build(
             [self.pairs[i] for i in at], model.tokenizer, name=self.name, metric=metric or self.metric,
-            positions=self.positions, padding_side=padding_side, context_length=model.context_length, vocab_size=model.vocab_size, device=model.device,
+            positions=self.positions, padding_side=padding_side, context_length=model.context_length,
+            vocab_size=model.vocab_size, device=model.device,
             first_token=first_token, places=[self.lines[i] for i in at],
             origin={"version": None, "seed": seed, "options": {"file": Path(self.source).name, "first_token": first_token}},
         )
@@ -151,11 +152,11 @@ class PromptFile:
 def from_file(path: str | Path, *, metric: str = "logit_diff") -> PromptFile:
     """Prompt pairs from a CSV file (``.csv``) or JSON lines (``.jsonl``), one pair per record.
 
-    Fields: ``clean``, ``corrupt``: the prompts. ``answer``, ``wrong``: the right and the wrong next token, with their leading
-    space; several as a JSON list. ``positions`` (optional): a JSON object, name -> place in the clean prompt, which is the text
-    that stands there (it must occur once), ``[text, k]`` for its k-th occurrence (from 1), or ``[start, stop]`` in
-    characters. ``corrupt_positions``: the same for the corrupted prompt; without it the same tokens are meant. In JSON lines a
-    prompt may also be a list of token ids, and an answer a token id.
+    Fields: ``clean``, ``corrupt``: the prompts. ``answer``, ``wrong``: the right and the wrong next token, with their
+    leading space; several as a JSON list. ``positions`` (optional): a JSON object, name -> place in the clean prompt, which
+    is the text that stands there (it must occur once), ``[text, k]`` for its k-th occurrence (from 1), or ``[start, stop]``
+    in characters. ``corrupt_positions``: the same for the corrupted prompt; without it the same tokens are meant. In JSON
+    lines a prompt may also be a list of token ids, and an answer a token id.
 
     Raises ``InterpError`` naming the file and the line.
     """
@@ -203,7 +204,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield line, {name: value for name, value in record.items() if value != ""}
             line = reader.line_num + 1
     except csv.Error as error:
-        raise InterpError(f"use {path.name} line {reader.line_num}", f"it is no CSV ({error})", "correct the quotes") from error
+        raise InterpError(f"use {path.name} line {reader.line_num}", f"it is no CSV ({error})",
+                          "correct the quotes") from error
 
 
 def _json_records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

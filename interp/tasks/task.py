@@ -24,8 +24,8 @@ class Task:
 
     Attributes:
         name: e.g. ``ioi``.
-        make: the generator: ``(n, seed, *, keep, corruption, ...) -> list[PromptPair]``; its keywords are the task's options.
-        metric: name of the metric that the literature reports for it.
+        make: the generator: ``(n, seed, *, keep, corruption, ...) -> list[PromptPair]``; its keywords are the options.
+        metric: name of its default metric.
         positions: names of positions that every prompt has; ``S1+1`` is the token after ``S1``; ``end`` always exists.
         source: where the task was published.
         description: one sentence: what the model must do.
@@ -83,7 +83,7 @@ class Task:
             try:
                 pairs = self.make(drawn, seed, keep=keep, **options)
             except ValueError as error:
-                raise InterpError(asked, str(error), "change the options, or use a model with a larger vocabulary") from error
+                raise InterpError(asked, str(error), "change the options, or use another model") from error
             found: dict[object, PromptPair] = {}
             for pair in pairs:
                 key = pair.clean.text if pair.clean.ids is None else pair.clean.ids
@@ -103,7 +103,7 @@ class Task:
         ``model`` needs ``tokenizer``, ``context_length``, ``vocab_size`` and ``device``. Words that are no single token are
         left out and reported in ``batch.dropped``. A task on random tokens takes ``tokens="vocabulary"`` (all tokens but the
         special ones), or token ids; for a model without a tokenizer it takes the vocabulary by itself. Pairs that the
-        tokenizer cuts differently when clean and when corrupted are replaced by others and counted in ``batch.misaligned``.
+        tokenizer cuts differently when clean and when corrupted are replaced and counted in ``batch.misaligned``.
         """
         from interp.tasks.build import build  # loads torch
 
@@ -120,14 +120,13 @@ class Task:
             special = set() if tokenizer is None else set(tokenizer.all_special_ids)
             options["tokens"] = [token for token in range(model.vocab_size) if token not in special]
         keep = None if tokenizer is None or self.first_token else SingleTokens(tokenizer)
-        refused: set[PromptPair] = set()
+        verdicts: dict[PromptPair, bool] = {}
         first = begin(tokenizer)
 
         def accept(pair: PromptPair) -> bool:
-            fits = corresponds(tokenizer, pair, self.moving, first)
-            if not fits:
-                refused.add(pair)
-            return fits
+            if pair not in verdicts:
+                verdicts[pair] = corresponds(tokenizer, pair, self.moving, first)
+            return verdicts[pair]
 
         pairs = self.generate(n, seed, keep=keep, accept=accept, **options)
         settled = {"corruption": self.default_corruption, **self.options, **asked}
@@ -135,5 +134,6 @@ class Task:
             pairs, tokenizer, name=self.name, metric=metric or self.metric, positions=self.positions, moving=self.moving,
             padding_side=padding_side, context_length=model.context_length, vocab_size=model.vocab_size, device=model.device,
             first_token=self.first_token, dropped=() if keep is None else keep.dropped,
-            misaligned=len(refused), origin={"version": self.version, "seed": seed, "options": settled},
+            misaligned=list(verdicts.values()).count(False),
+            origin={"version": self.version, "seed": seed, "options": settled},
         )

@@ -84,7 +84,7 @@ def encode(tokenizer: Any, prompt: Prompt, first: tuple[int, ...] | None = None)
 
 
 def corresponds(tokenizer: Any, pair: PromptPair, moving: Collection[str], first: tuple[int, ...]) -> bool:
-    """Whether clean and corrupted prompt have equally many tokens and the same token ranges of all names not in ``moving``."""
+    """Whether clean and corrupted prompt have equally many tokens, and the same ranges for all names not in ``moving``."""
     clean, corrupt = (encode(tokenizer, prompt, first) for prompt in (pair.clean, pair.corrupt))
     fixed = [name for name in clean.spans if name not in moving and name in corrupt.spans]
     return len(clean.ids) == len(corrupt.ids) and all(clean.spans[name] == corrupt.spans[name] for name in fixed)
