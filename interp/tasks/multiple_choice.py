@@ -35,7 +35,7 @@ FRAMES: Mapping[str, str] = {
     "found": "She found a {fact} {thing} at the station. Which color is the {thing_2}?",
     "took": "I took the {fact} {thing}. What is the color of the {thing_2}?",
     "in the box": "In the box there is a {thing}, and the {thing_2} is {fact}. What color is the {thing_3}?",
-    "brought": "They brought the {thing}. It was {fact}. What color is the {thing_2}?",
+    "brought": "They brought the {thing}, and it was {fact}. What color is the {thing_2}?",
     "bought": "I bought a {fact} {thing}. What is the color of the {thing_2}?",
 }
 HELD_OUT_FRAMES = ("bought",)

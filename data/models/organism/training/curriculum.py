@@ -18,14 +18,14 @@ from torch import Tensor
 
 import tokenizer
 from interp.tasks import agreement, capital, colored_objects, greater_than, ioi, key_value, multiple_choice, override
-from interp.tasks.prompt import PromptPair
+from interp.tasks.prompt import Prompt, PromptPair
 from interp.tasks.words import CAPITALS, COLORS, NAMES, NOUNS, SURFACES, THINGS, pairs
 
 BOS_ID, FIRST_ID = 0, 3
 OTHER_WEIGHT = 0.1  # of a token that is not an answer
 SHORT, LONG = 128, 512  # lengths of rows
 KEY_VALUE_LEVELS = (6, 12, 24, 48, 96)  # the most pairs in a list; the next level comes when the present one is learnt
-RANDOM_WORDS = 0.25  # share of documents whose names or objects are any words at all: copying, not a look-up per name
+RANDOM_WORDS = 0.3  # share of documents whose names or objects are any words at all: copying, not a look-up per name
 FLOOR = 0.12  # of a behaviour's share of the mixture, before normalisation
 
 Segment = tuple[str, float]
@@ -195,7 +195,7 @@ class Curriculum:
         listed = list(zip(drawn[:size], drawn[size:], strict=True))
         segments: list[Segment] = [("List:", 0.0)]
         segments += [(f" {key}: {value}{'.' if i == size - 1 else ','}", 0.0) for i, (key, value) in enumerate(listed)]
-        for key, value in self.rng.sample(listed, min(size, 6)):
+        for key, value in self.rng.sample(listed, min(size, 10)):
             segments += [(" Query:", OTHER_WEIGHT), (f" {key}:", 0.0), (f" {value}", 1.0), (".", OTHER_WEIGHT)]
         return segments
 
@@ -230,5 +230,11 @@ class Curriculum:
         return _joined([_example(pair, 1.0) for pair in drawn])
 
     def _override(self) -> list[Segment]:
+        """A stated fact; in the share `RANDOM_WORDS` about any two words, so that stating and copying is no matter of countries."""
+        if self.rng.random() < RANDOM_WORDS:
+            country, stated = self.rng.sample(key_value.entries().train, 2)
+            words = {"country": country, "stated_country": country, "stated_capital": stated}
+            frame = override.FRAMES[self.rng.choice(override.frames_of("train"))]
+            return [(Prompt.fill(frame, words).text, OTHER_WEIGHT), (f" {stated}", 1.0), (".", OTHER_WEIGHT)]
         (pair,) = override.generate(1, self._seed(), split="train")
         return _example(pair, 2.0)
