@@ -1,8 +1,8 @@
 """Queries, keys, values, scores and patterns of any attention module of transformers, read and edited in one layout.
 
 Most modules hand q, k and v to transformers' attention interface; there ``interp_attention`` stands in for the module's own
-eager function and calls it. The softmax inside is intercepted (a ``TorchFunctionMode``): its input is the scores, its output the
-pattern. Modules that compute attention inline (GPT-J, Falcon, Bloom) are run under the same mode, where the product before
+eager function and calls it. The softmax inside is intercepted (a ``TorchFunctionMode``): its input is the scores, its output
+the pattern. Modules that compute attention inline (GPT-J, Falcon, Bloom) are run under the same mode, where the product before
 the softmax gives q and k and the product after it gives v.
 """
 
@@ -163,7 +163,7 @@ def interp_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tenso
 
 
 def register() -> None:
-    """Make ``interp_attention`` known to transformers under a name of its own; models that do not ask for it are unchanged."""
+    """Make ``interp_attention`` known to transformers under a name of its own; other models are unchanged."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -172,7 +172,7 @@ def register() -> None:
 
 
 def tapped_forward(forward: Callable[..., Any], tap: CoreTap, module: nn.Module) -> Callable[..., Any]:
-    """The forward of a module that computes attention inline, run under ``SoftmaxMode`` when ``tap``'s run is in progress."""
+    """The forward of a module that computes attention inline, under ``SoftmaxMode`` while ``tap``'s run is in progress."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         if ACTIVE.get() is not tap.taps:

@@ -89,7 +89,7 @@ class Backend(Protocol):
 
     def write_parts(self, what: str, layer: int, parts: Tensor, total: Tensor) -> Tensor:
         """What ``parts`` [..., batch, position, d_model] of ``total`` (``attn_out`` or ``mlp_out``, as ``what`` says)
-        add to the residual stream, the post-norm frozen at ``total``. The identity without a post-norm. Linear in ``parts``."""
+        add to the residual stream, the post-norm frozen at ``total``. The identity without one. Linear in ``parts``."""
 
     def logit_parts(self, parts: Tensor, resid: Tensor, columns: Tensor) -> Tensor:
         """Direct logits of ``parts`` [..., batch, d_model] of the final residual stream ``resid`` [batch, d_model] on the
@@ -97,4 +97,4 @@ class Backend(Protocol):
         ``parts``; before a final soft cap. The constant that no part carries is ``logit_bias``."""
 
     def logit_bias(self, columns: Tensor) -> Tensor:
-        """Part of the logits that does not depend on the input (norm bias through the unembedding, output bias): [batch, c]."""
+        """Part of the logits that no input changes (norm bias through the unembedding, output bias): [batch, c]."""

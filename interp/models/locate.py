@@ -110,7 +110,8 @@ def _blocks(network: nn.Module, cores: list[Core], asked: str) -> dict[nn.Module
 
 def _places(block: Call, inner: list[Call], cores: list[Core], kv_heads: int | None, vision: bool) -> list[Place]:
     outputs = {c.module: c.output for c in inner}
-    outs = [next((c for c in inner if is_linear(c.module) and close(c.input, core.z, _row_size(core.z))), None) for core in cores]
+    linear = [c for c in inner if is_linear(c.module)]
+    outs = [next((c for c in linear if close(c.input, core.z, _row_size(core.z))), None) for core in cores]
     norms = [None if out is None else _norm_of(inner, out.output) for out in outs]
     writes = [None if out is None else (norm or out).output for out, norm in zip(outs, norms, strict=True)]
     residual, mids, mlp, mlp_norm = _residual(block, inner, writes)
@@ -148,7 +149,7 @@ def _row_size(tensor: Tensor) -> Tensor:
 
 def _residual(block: Call, inner: list[Call], writes: list[Tensor | None]
               ) -> tuple[str, list[Call | None], Call | None, Call | None]:
-    """How the block adds up: the kind, the norm after each attention's addition, the MLP's call and that of its post-norm."""
+    """How the block adds up: the kind, the norm after each attention's addition, the calls of the MLP and its post-norm."""
     nowhere: list[Call | None] = [None] * len(writes)
     if any(w is None or w.shape != block.input.shape for w in writes) or block.output.shape != block.input.shape:
         return "unknown", nowhere, None, None

@@ -75,8 +75,9 @@ class Projections:
     def weights(self, which: str) -> tuple[Tensor, Tensor | None]:
         """Weights [head, d_model, d] and bias [head, d] of q, k or v (of key-value heads for k and v)."""
         if self.layout == "latent":
-            raise InterpError(f"take the weights of {which} per head", "in latent attention q, k and v are no linear maps of "
-                              "the residual stream (a norm lies between two projections)", "choose a model without it")
+            raise InterpError(f"take the weights of {which} per head",
+                              "in latent attention a norm lies between two projections, so q, k and v are no linear maps",
+                              "choose a model without it")
         linear = self.module(which)
         weight = self.per_head(which, matrix(linear)).movedim(-2, 0)
         return weight, None if linear.bias is None else self.per_head(which, linear.bias)

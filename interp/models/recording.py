@@ -1,4 +1,4 @@
-"""One dry run of a network on a few tokens: which module ran, on what, with what result, and what its attentions computed."""
+"""One dry run of a network on a few tokens: which module ran, on what, with what result, and what attention computed."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ def with_first(output: Any, tensor: Tensor) -> Any:
 def close(a: Tensor | None, b: Tensor | None, slack: Tensor | None = None) -> bool:
     """Whether two tensors are the same up to rounding, entry by entry and whatever their shapes.
 
-    ``slack`` holds the sizes of numbers whose rounding a difference of them carries, where that is what ``a`` or ``b`` is."""
+    ``slack``: where ``a`` or ``b`` is a difference, the sizes of the numbers whose rounding it carries."""
     if a is None or b is None or a.numel() != b.numel():
         return False
     eps = max(torch.finfo(x.dtype).eps for x in (a, b))
@@ -71,7 +71,7 @@ def close(a: Tensor | None, b: Tensor | None, slack: Tensor | None = None) -> bo
 class _Ear:
     """Stands in for ``CoreTap``: changes nothing, remembers everything."""
 
-    paused = False
+    paused, stored = False, frozenset()
 
     def __init__(self, module: nn.Module, n_heads: int):
         self.module, self.n_heads, self.heard = module, n_heads, {}

@@ -16,7 +16,7 @@ class Taps:
 
     Attributes:
         captured: what the network went on with at each site of ``capture``.
-        pre: the residual stream that entered each block, by the block's address (for ``resid_mid`` and the shape of a batch).
+        pre: the residual stream that entered each block, by the block's address (for ``resid_mid`` and shapes).
         cores: the taps inside each attention module, by module.
         stored: attention modules whose k and v were tapped on their way into the key-value cache.
         paused: whether an edit is being computed, so that its own tensor operations are not taken for the network's.

@@ -21,7 +21,8 @@ _LLAMA: dict[str, Any] = {
     "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     "rope_parameters": _ROPE, "tie_word_embeddings": False,
 }
-_WINDOWED = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "head_dim": 12}
+_KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
+_WINDOWED = {"sliding_window": 4, "layer_types": _KINDS, "head_dim": 12}
 _GEMMA = _LLAMA | _WINDOWED | {"query_pre_attn_scalar": 10, "tie_word_embeddings": True}
 _GEMMA3_ROPE = {"full_attention": _ROPE, "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}

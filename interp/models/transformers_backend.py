@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from interp.core.errors import InterpError
 from interp.models.attention_tap import IMPLEMENTATION, CoreTap, register, tapped_forward, tapped_update
 from interp.models.backend import Edit, Run, Stack
-from interp.models.direct_logits import DirectLogits, find_direct_logits, through_norm
+from interp.models.direct_logits import DirectLogits, find_direct_logits
+from interp.models.frozen_norm import frozen_norm
 from interp.models.hooks import head_output, install
 from interp.models.inputs import sample_inputs, with_positions
 from interp.models.locate import Place, locate
@@ -40,7 +41,8 @@ class TransformersBackend:
 
     def __init__(self, network: nn.Module, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None):
         if getattr(network, "is_quantized", False):
-            raise InterpError(f"work on {type(network).__name__}", "its weights are quantised", "load it in a floating dtype")
+            raise InterpError(f"work on {type(network).__name__}", "its weights are quantised",
+                              "load it in float32, bfloat16 or float16")
         register()
         self.network = _with_same_weights(network, device, dtype)
         self.architecture = type(network).__name__
@@ -98,7 +100,7 @@ class TransformersBackend:
         return self._with_out(layer, attention).out.bias
 
     def W_Q(self, layer: int, attention: str = "self") -> Tensor:
-        """Query weights per head, [head, d_model, d_qk]: ``q_pre`` is its product with what attention reads, plus ``b_Q``."""
+        """Query weights per head, [head, d_model, d_qk]: ``q_pre`` is what attention reads times these, plus ``b_Q``."""
         return self._qkv("q", layer, attention)[0]
 
     def W_K(self, layer: int, attention: str = "self") -> Tensor:
@@ -126,7 +128,7 @@ class TransformersBackend:
         place = self._place(layer, attention)
         self._check(Site(what.replace("_out", "_write"), layer, attention))
         norm = {"attn_out": place.attn_norm, "mlp_out": place.mlp_norm}[what]
-        return parts if norm is None else through_norm(norm, parts, total)
+        return parts if norm is None else frozen_norm(norm, total, parts)
 
     def logit_parts(self, parts: Tensor, resid: Tensor, columns: Tensor) -> Tensor:
         """Direct logits of ``parts`` of the final residual stream on vocabulary ``columns``; see ``Backend``."""
@@ -138,8 +140,9 @@ class TransformersBackend:
 
     def _logits(self) -> DirectLogits:
         if self._direct is None:
-            raise InterpError(f"split the logits of {self.architecture} into parts", "they are not a norm and a linear map of the "
-                              "last residual stream", "use a measure that needs no direct logits, such as activation patching")
+            raise InterpError(f"split the logits of {self.architecture} into parts",
+                              "they are not a norm and a linear map of the last residual stream",
+                              "use a measure that needs no direct logits, such as activation patching")
         return self._direct
 
     def _place(self, layer: int, attention: str) -> Place:
@@ -204,7 +207,8 @@ class TransformersBackend:
                 tap = CoreTap(taps, place.layer, place.attention, place.n_heads, place.n_kv_heads, place.learned_sink)
                 taps.cores[place.core] = tap
                 if place.inline:
-                    stack.enter_context(_attribute(place.core, "forward", tapped_forward(place.core.forward, tap, place.core)))
+                    forward = tapped_forward(place.core.forward, tap, place.core)
+                    stack.enter_context(_attribute(place.core, "forward", forward))
                 if not place.latent and tap.wants("k", "v") and place.attention in of_layer:
                     of_layer[place.attention][getattr(place.core, "layer_idx", place.layer)] = place.core, tap
             for kind, store in _stores(cache):
@@ -224,11 +228,12 @@ def _stores(cache: Any) -> list[tuple[str, Any]]:
 
 
 def _new_cache(config: Any) -> Any:
+    """A cache that keeps every position, also in layers with a sliding window: keys keep their index."""
     from transformers import DynamicCache, EncoderDecoderCache
 
     if getattr(config, "is_encoder_decoder", False):
-        return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
-    return DynamicCache(config=config)
+        return EncoderDecoderCache(DynamicCache(), DynamicCache())
+    return DynamicCache()
 
 
 @contextlib.contextmanager
@@ -256,12 +261,18 @@ def _with_same_weights(network: nn.Module, device: Any, dtype: torch.dtype | Non
     for module in twin.modules():
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.to(device=device)
+    set_attention(twin, IMPLEMENTATION)
+    if dtype is not None:
+        twin.config.dtype = dtype
+    return twin.eval()
+
+
+def set_attention(network: nn.Module, implementation: str) -> None:
+    """Choose the attention implementation in every configuration of a network, also where transformers would refuse to."""
+    for module in network.modules():
         config = getattr(module, "config", None)
         if hasattr(config, "_attn_implementation"):
-            config._attn_implementation = IMPLEMENTATION
-            if dtype is not None:
-                config.dtype = dtype
-    return twin.eval()
+            config._attn_implementation = implementation
 
 
 def _stacks(places: list[Place], config: Any) -> tuple[Stack, ...]:
