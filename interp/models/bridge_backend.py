@@ -116,6 +116,42 @@ class BridgeBackend:
     def b_O(self, layer: int, attention: str = "self") -> Tensor | None:
         return getattr(self._o(layer, attention), "bias", None)
 
+    def W_Q(self, layer: int, attention: str = "self") -> Tensor:
+        """Query weights per head: [head, d_model, d_qk]."""
+        return self._qkv("q", layer, attention).weight.T.unflatten(-1, (self._stack(attention).n_heads, -1)).movedim(1, 0)
+
+    def W_K(self, layer: int, attention: str = "self") -> Tensor:
+        """Key weights per key-value head: [kv_head, d_model, d_qk]."""
+        return self._qkv("k", layer, attention).weight.T.unflatten(-1, (self._stack(attention).n_kv_heads, -1)).movedim(1, 0)
+
+    def W_V(self, layer: int, attention: str = "self") -> Tensor:
+        """Value weights per key-value head: [kv_head, d_model, d_head]."""
+        return self._qkv("v", layer, attention).weight.T.unflatten(-1, (self._stack(attention).n_kv_heads, -1)).movedim(1, 0)
+
+    def b_Q(self, layer: int, attention: str = "self") -> Tensor | None:
+        """Query bias per head: [head, d_qk], None without one."""
+        bias = self._qkv("q", layer, attention).bias
+        return None if bias is None else bias.unflatten(0, (self._stack(attention).n_heads, -1))
+
+    def b_K(self, layer: int, attention: str = "self") -> Tensor | None:
+        """Key bias per key-value head: [kv_head, d_qk], None without one."""
+        bias = self._qkv("k", layer, attention).bias
+        return None if bias is None else bias.unflatten(0, (self._stack(attention).n_kv_heads, -1))
+
+    def b_V(self, layer: int, attention: str = "self") -> Tensor | None:
+        """Value bias per key-value head: [kv_head, d_head], None without one."""
+        bias = self._qkv("v", layer, attention).bias
+        return None if bias is None else bias.unflatten(0, (self._stack(attention).n_kv_heads, -1))
+
+    def _qkv(self, which: str, layer: int, attention: str) -> Any:
+        self._o(layer, attention)
+        modules = self._attention[attention][layer][1]._modules
+        if which not in modules:
+            raise InterpError(f"take the weights of {which} of layer {layer} of {self.architecture} per head",
+                              "in latent attention they are no linear maps of the residual stream",
+                              "work with the activations instead")
+        return modules[which].original_component
+
     def _stack(self, attention: str) -> Stack:
         for stack in self.stacks:
             if stack.attention == attention:

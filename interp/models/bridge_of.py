@@ -33,8 +33,9 @@ def bridge_of(network: nn.Module, tokenizer: Any = None, *, check: bool = True) 
     inner.set_attn_implementation("eager")
     expected = _probe(inner) if check else None
     try:
-        bridge = build_bridge_from_module(inner, architecture, hf_config=inner.config,
-                                          model_name=getattr(network, "name_or_path", "") or architecture)
+        with torch.random.fork_rng(devices=[]):    # it initialises layers that then receive the weights
+            bridge = build_bridge_from_module(inner, architecture, hf_config=inner.config,
+                                              model_name=getattr(network, "name_or_path", "") or architecture)
     except (RuntimeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise InterpError(asked, f"TransformerLens fails on it ({type(error).__name__}: {error})".rstrip("."),
                           "use the transformers backend") from error
