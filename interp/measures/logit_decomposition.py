@@ -64,7 +64,8 @@ def logit_decomposition(model: Any, batch: Any, *, on: str = "clean", best: bool
     """
     stack = decoder(model)
     layers = range(stack.n_layers)
-    extra = [Site("resid_pre", 0), *(Site("mlp_write", layer) for layer in layers)]
+    beside = [_beside_attention(model, layer) for layer in layers]
+    extra = list(dict.fromkeys([Site("resid_pre", 0), *(site for terms in beside for site, _ in terms)]))
     pieces = []
     for run in final_runs(model, batch, on, best, batch_size, extra):
         heads = run.heads()
@@ -72,7 +73,7 @@ def logit_decomposition(model: Any, batch: Any, *, on: str = "clean", best: bool
         zero = torch.zeros_like(run.resid)
         bias = torch.stack([run.contribution(zero if b is None else run.write(layer, b.to(zero).expand_as(zero)[None])[0])
                             for layer, b in enumerate(biases)])
-        mlps = torch.stack([run.contribution(run.at(Site("mlp_write", layer))) for layer in layers])
+        mlps = torch.stack([run.contribution(sum(sign * run.at(site) for site, sign in terms)) for terms in beside])
         pieces.append((heads, bias, mlps, run.contribution(run.at(Site("resid_pre", 0))), run.constant(), run.total()))
     return LogitDecomposition(*(torch.cat(piece, dim=-1).numpy() for piece in zip(*pieces, strict=True)))
 
@@ -137,6 +138,14 @@ def final_runs(model: Any, batch: Any, on: str, best: bool, batch_size: int | No
         columns, weights = logit_diff_weights(part)
         run = FinalRun(model, stack.attention, at, at[last], columns.cpu(), weights.cpu().double())
         yield _leaders(run, part) if best else run
+
+
+def _beside_attention(model: Any, layer: int) -> list[tuple[Site, int]]:
+    """What a block adds besides attention, as a signed sum of sites: the MLP's output or, where the block has none to
+    read, all that attention does not account for (zero without an MLP)."""
+    if Site("mlp_write", layer) in model.backend.sites():
+        return [(Site("mlp_write", layer), 1)]
+    return [(Site("resid_post", layer), 1), (Site("resid_pre", layer), -1), (Site("attn_write", layer), -1)]
 
 
 def decoder(model: Any) -> Any:

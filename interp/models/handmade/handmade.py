@@ -31,7 +31,7 @@ class TokenPair:
     positions: Mapping[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HandMade:
     """A hand-made model and the truth about it.
 
@@ -46,6 +46,7 @@ class HandMade:
             (answer - wrong) by more than ``negligible``. What is true depends on both: a head that carries the same in
             both prompts is no part of what tells them apart, and a head with a backup is not missed when it is zeroed.
         negligible: largest change (in logits) that any other head makes.
+        heads: names of the heads worth naming, those of the circuit and the decoys.
     """
 
     name: str
