@@ -122,6 +122,10 @@ class Batch:
         sides = {self.clean.padding_side, self.corrupt.padding_side}
         if not n or self.corrupt.ids.shape != shape or shape[0] != n or len(sides) > 1:
             raise ValueError(f"{n} pairs, clean tokens {tuple(shape)}, corrupted {tuple(self.corrupt.ids.shape)} do not fit")
+        without = [i for i, real in enumerate(self.wrong_mask.any(1).tolist()) if not real]
+        if self.metric.needs_wrong and without:
+            raise InterpError(f"measure {self.metric.name} on {self.task}", f"prompt {without[0]} has no wrong answer",
+                              "give wrong answers, or use the metric answer_logprob")
         for name, span in {**self.spans, **self.corrupt_spans}.items():
             if span.shape != (n, 2):
                 raise ValueError(f"the span {name!r} has the shape {tuple(span.shape)} in place of ({n}, 2)")

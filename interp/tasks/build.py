@@ -1,5 +1,6 @@
 """From prompt pairs to a ``Batch``: tokenise, check, pad."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from interp.core.errors import InterpError
 from interp.tasks.batch import Batch, Tokens
 from interp.tasks.metrics import Metric, metric_of
 from interp.tasks.prompt import PromptPair
-from interp.tasks.tokenise import Encoded, begin, encode, shown, word_ids
+from interp.tasks.tokenise import Encoded, begin, encode, is_single, shown, word_ids
 
 
 def build(
@@ -49,8 +50,9 @@ def build(
     if not pairs:
         raise InterpError(f"make a batch of {name}", "there are no prompts", "give at least one pair")
     places = places or [f"prompt {i} of {name}" for i in range(len(pairs))]
-    first = begin(tokenizer)
-    rows = [_pair(pair, tokenizer, first, place, first_token, vocab_size) for pair, place in zip(pairs, places, strict=True)]
+    first, known = begin(tokenizer), {}
+    rows = [_pair(pair, tokenizer, first, place, first_token, vocab_size, known)
+            for pair, place in zip(pairs, places, strict=True)]
     for place, (clean, corrupt, _, _) in zip(places, rows, strict=True):
         length = max(len(clean.ids), len(corrupt.ids))
         if context_length is not None and length > context_length:
@@ -75,10 +77,10 @@ def build(
 
 
 def _pair(pair: PromptPair, tokenizer: Any, first: tuple[int, ...], place: str, first_token: bool,
-          vocab_size: int | None) -> tuple[Encoded, Encoded, list[int], list[int]]:
+          vocab_size: int | None, known: dict[str, tuple[int, ...]]) -> tuple[Encoded, Encoded, list[int], list[int]]:
     """Clean and corrupted prompt, right and wrong answers of one pair as token ids, checked."""
     asked = f"use {place} ({shown(pair.clean)})"
-    if tokenizer is not None and pair.clean.text != pair.clean.text.rstrip() and any(_spaced(a) for a in _answers(pair)[0]):
+    if pair.clean.text.endswith(" ") and any(_spaced(answer) for answer in _answers(pair)[0]):
         raise InterpError(asked, "the prompt ends in a space and the answer begins with one", "remove the space at the end")
     clean, corrupt = (encode(tokenizer, prompt, first) for prompt in (pair.clean, pair.corrupt))
     if clean.ids == corrupt.ids:
@@ -88,11 +90,13 @@ def _pair(pair: PromptPair, tokenizer: Any, first: tuple[int, ...], place: str, 
             true = f"it marks positions and has {len(clean.ids)} tokens, the corrupted prompt {len(corrupt.ids)}"
             raise InterpError(asked, true, "mark the positions of the corrupted prompt too (corrupt_positions)")
         corrupt = Encoded(corrupt.ids, clean.spans)
-    right, wrong = ([_ids(answer, tokenizer, asked) for answer in side] for side in _answers(pair))
+    right, wrong = ([_ids(answer, tokenizer, asked, known) for answer in side] for side in _answers(pair))
     if not right:
         raise InterpError(asked, "it has no answer", "give one")
     if first_token:
         shared = _shared([*right, *wrong])
+        if any(len(ids) == len(shared) for ids in (*right, *wrong)):
+            raise InterpError(asked, "one answer is the beginning of all others", "use answers that differ in a token")
         clean, corrupt = (Encoded((*prompt.ids, *shared), prompt.spans) for prompt in (clean, corrupt))
         right, wrong = ([ids[len(shared) : len(shared) + 1] for ids in side] for side in (right, wrong))
     for answer, ids in zip((*_answers(pair)[0], *_answers(pair)[1]), (*right, *wrong), strict=True):
@@ -120,12 +124,17 @@ def _spaced(answer: str | int) -> bool:
     return isinstance(answer, str) and answer.startswith(" ")
 
 
-def _ids(answer: str | int, tokenizer: Any, asked: str) -> tuple[int, ...]:
+def _ids(answer: str | int, tokenizer: Any, asked: str, known: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Token ids of an answer; ``known`` collects those of words, as many prompts share them."""
     if isinstance(answer, int):
         return (answer,)
     if tokenizer is None:
         raise InterpError(asked, f"the answer {answer!r} is text and there is no tokenizer", "give token ids as answers")
-    return word_ids(tokenizer, answer)
+    if answer not in known:
+        known[answer] = word_ids(tokenizer, answer)
+        if len(known[answer]) == 1 and not is_single(tokenizer, answer):
+            raise InterpError(asked, f"the tokenizer does not know the answer {answer!r}", "use words that it knows")
+    return known[answer]
 
 
 def _pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
@@ -148,7 +157,7 @@ def _names(clean: Sequence[Encoded], corrupt: Sequence[Encoded], positions: Sequ
         return [name for name in clean[0].spans if name in everywhere]
     wanted = [name for name in positions if name != "end"]
     for name in wanted:
-        base = name.split("+")[0]
+        base, _ = _derived(name)
         for i, pair in enumerate(zip(clean, corrupt, strict=True)):
             if any(base not in prompt.spans for prompt in pair):
                 raise InterpError(f"use {places[i]}", f"it has no position {base!r}", "mark it in all prompts or in none")
@@ -159,15 +168,21 @@ def _spans(prompts: Sequence[Encoded], tokens: Tokens, names: Sequence[str], pla
     """Token ranges in padded coordinates; ``name+k`` is the k-th token after the end of ``name``."""
     found = {}
     for name in names:
-        base, _, after = name.partition("+")
+        base, after = _derived(name)
         ranges = [prompt.spans[base] for prompt in prompts]
         if after:
-            ranges = [(stop + int(after) - 1, stop + int(after)) for _, stop in ranges]
+            ranges = [(stop + after - 1, stop + after) for _, stop in ranges]
         for i, (_, stop) in enumerate(ranges):
             if stop > tokens.lengths[i]:
                 raise InterpError(f"use {places[i]}", f"its position {name!r} lies behind its end", "leave the position out")
         found[name] = torch.tensor(ranges) + tokens.start[:, None]
     return found
+
+
+def _derived(name: str) -> tuple[str, int]:
+    """``S1+2`` as (``S1``, 2); a plain name as (name, 0)."""
+    match = re.fullmatch(r"(.+)\+([1-9]\d*)", name)
+    return (match[1], int(match[2])) if match else (name, 0)
 
 
 def _end(tokens: Tokens) -> Tensor:

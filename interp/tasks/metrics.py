@@ -30,6 +30,7 @@ class Metric:
         fn: (logits [prompt, vocab], batch) -> [prompt].
         differentiable: whether it has a useful gradient.
         linear: whether it is a linear function of the logits, so that contributions of components add up to it.
+        needs_wrong: whether every prompt must have a wrong answer.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
     fn: MetricFunction
     differentiable: bool = True
     linear: bool = False
+    needs_wrong: bool = True
 
     def __call__(self, logits: Tensor, batch: "Batch") -> Tensor:
         """The metric of each prompt, [prompt], in at least float32."""
@@ -99,9 +101,10 @@ METRICS: Registry[Metric] = Registry("metric")
 for _metric in (
     Metric("logit_diff", "the answer leads the wrong answers, on average, by more", "logits", logit_diff, linear=True),
     Metric("logit_diff_max", "the answer leads the best wrong answer by more", "logits", logit_diff_max),
-    Metric("answer_logprob", "the answer is more likely", "nats", answer_logprob),
+    Metric("answer_logprob", "the answer is more likely", "nats", answer_logprob, needs_wrong=False),
     Metric("prob_diff", "right answers take more probability than wrong ones", "probability", prob_diff),
-    Metric("accuracy", "the most likely token is a right answer", "fraction", accuracy, differentiable=False),
+    Metric("accuracy", "the most likely token is a right answer", "fraction", accuracy, differentiable=False,
+           needs_wrong=False),
     Metric("beats_wrong", "the answer outranks every wrong answer", "fraction", beats_wrong, differentiable=False),
 ):
     METRICS.add(_metric.name, _metric)
