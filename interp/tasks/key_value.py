@@ -1,12 +1,12 @@
-"""Key-value retrieval: a long list of pairs, then one key again: "List: Mary: red, ring: John, ... Query: ring:" -> " John".
+"""Key-value retrieval: a long list of pairs, then one key again: "List: Mary red, ring John, ... Query: ring" -> " John".
 
-* clean: `size` pairs of different keys and different values in random order, then the queried key (about 4 tokens a pair: 96 pairs make a
-  context of some 400 tokens).
+* clean: `size` pairs of a key and a value in random order, then the queried key (3 tokens a pair: 128 pairs make a context of some 390
+  tokens). Keys are all different; values are different too as long as there are words enough, and the queried value occurs once.
 * corrupted, by `corruption`:
   - `"value"`: only the queried pair's value is exchanged for a word that is not in the list, which becomes the answer;
   - `"key"`: another key of the list is queried, so that its value is the answer.
-* positions: `key` and `value` (the queried pair in the list: `value` is the needle), `query` (the key at the end), `end` (the colon).
-* answer: the value of the queried key. wrong: the word that the corrupted prompt asks for, and two other values of the list.
+* positions: `key` and `value` (the queried pair in the list: `value` is the needle), `query` (the key again, the last token), `end`.
+* answer: the value of the queried key. wrong: the answer of the corrupted prompt, and up to two other values of the list.
 * source: synthetic retrieval as in Liu et al. 2023 (arXiv 2307.03172), for retrieval heads as of Wu et al. 2024 (arXiv 2404.15574).
 
 In the held-out split the queried key and value are words that never stood in such a list in training; the other pairs are of any words.
@@ -47,7 +47,7 @@ def generate(
     low, high = (size, size) if isinstance(size, int) else size
     if not 3 <= low <= high:
         raise ValueError(f"a list needs at least 3 pairs, and a range must not be empty; the size is {size}")
-    train = usable(entries().train, keep, 2 * high + 2, "keys and values")
+    train = usable(entries().train, keep, high + 12, "keys and values")
     queried = train if split == "train" else usable(entries().held_out, keep, 4, "held-out keys and values")
     if split == "all":
         queried = train + queried
@@ -57,8 +57,9 @@ def generate(
 
 def _pair(rng: random.Random, size: int, words: list[str], queried: list[str], corruption: str) -> PromptPair:
     key, value, new_value = rng.sample(queried, 3)
-    others = [word for word in rng.sample(words, 2 * size + 1) if word not in (key, value, new_value)][: 2 * size - 2]
-    keys, values = [key, *others[: size - 1]], [value, *others[size - 1 :]]
+    others = [word for word in rng.sample(words, len(words)) if word not in (key, value, new_value)]
+    keys, rest = [key, *others[: size - 1]], others[size - 1 :]
+    values = [value, *(rng.sample(rest, size - 1) if len(rest) >= size - 1 else rng.choices(rest, k=size - 1))]
     order = rng.sample(range(size), size)
     second = rng.randrange(1, size)  # the other key, queried by corruption "key"
 
@@ -67,10 +68,10 @@ def _pair(rng: random.Random, size: int, words: list[str], queried: list[str], c
         for place, i in enumerate(order):
             shown = needle if i == 0 else values[i]
             spans = ("key", "value") if i == target else ("", "")
-            segments += [(spans[0], f" {keys[i]}"), ":", (spans[1], f" {shown}"), "." if place == size - 1 else ","]
-        return Prompt.of(*segments, " Query:", ("query", f" {keys[target]}"), ":")
+            segments += [(spans[0], f" {keys[i]}"), (spans[1], f" {shown}"), "." if place == size - 1 else ","]
+        return Prompt.of(*segments, " Query:", ("query", f" {keys[target]}"))
 
-    decoys = [word for i, word in enumerate(values) if i not in (0, second)][:2]
+    decoys = list(dict.fromkeys(word for word in values if word not in (value, values[second])))[:2]
     corrupt_answer = new_value if corruption == "value" else values[second]
     return PromptPair(
         clean=prompt(0, value),

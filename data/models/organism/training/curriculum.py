@@ -24,7 +24,7 @@ from interp.tasks.words import CAPITALS, COLORS, NAMES, NOUNS, SURFACES, THINGS,
 BOS_ID, FIRST_ID = 0, 3
 OTHER_WEIGHT = 0.1  # of a token that is not an answer
 SHORT, LONG = 128, 512  # lengths of rows
-KEY_VALUE_LEVELS = (6, 12, 24, 48, 96)  # the most pairs in a list; the next level comes when the present one is learnt
+KEY_VALUE_LEVELS = (8, 24, 48, 80, 128)  # the most pairs in a list; the next level comes when the present one is learnt
 RANDOM_WORDS = 0.3  # share of documents whose names or objects are any words at all: copying, not a look-up per name
 FLOOR = 0.12  # of a behaviour's share of the mixture, before normalisation
 
@@ -94,9 +94,9 @@ class Curriculum:
         }
         self.shares = dict.fromkeys([*self.makers, "induction"], 1.0)
         self.lengths = dict.fromkeys(self.shares, 50.0)  # running mean length of a document, to turn shares of tokens into odds
-        words = key_value.entries().train
-        self.any_names = [word for word in words if word not in NAMES.held_out]
-        self.any_things = [word for word in words if word not in THINGS.held_out]
+        self.entries = key_value.entries().train
+        self.any_names = [word for word in self.entries if word not in NAMES.held_out]
+        self.any_things = [word for word in self.entries if word not in THINGS.held_out]
 
     def adapt(self, accuracy: dict[str, float]) -> None:
         """New shares from the accuracies on fresh training prompts, and the next key-value level when this one is learnt."""
@@ -144,10 +144,10 @@ class Curriculum:
         return None
 
     def _long_document(self, room: int) -> Document | None:
-        if room < 64:
+        if room < 96:
             return None
         if self.rng.random() < 0.8:
-            drawn = self._encode(self._key_value(low=KEY_VALUE_LEVELS[self.level] // 4, high=min(KEY_VALUE_LEVELS[self.level], (room - 9) // 4)))
+            drawn = self._encode(self._key_value(low=KEY_VALUE_LEVELS[self.level] // 4, high=min(KEY_VALUE_LEVELS[self.level], (room - 60) // 3)))
         else:
             drawn = self._repeat(16, 160, 2.0)
         return drawn if len(drawn[0]) <= room else self._repeat(min(16, room // 3), room // 3, 2.0)
@@ -191,12 +191,12 @@ class Curriculum:
         """A list of pairs and several queries of it."""
         high = min(24, KEY_VALUE_LEVELS[self.level]) if high is None else high
         size = self.rng.randint(min(low, high), high)
-        drawn = self.rng.sample(key_value.entries().train, 2 * size)
-        listed = list(zip(drawn[:size], drawn[size:], strict=True))
+        words = self.rng.sample(self.entries, len(self.entries))
+        listed = list(zip(words[:size], self.rng.choices(words[size:], k=size), strict=True))
         segments: list[Segment] = [("List:", 0.0)]
-        segments += [(f" {key}: {value}{'.' if i == size - 1 else ','}", 0.0) for i, (key, value) in enumerate(listed)]
+        segments += [(f" {key} {value}{'.' if i == size - 1 else ','}", 0.0) for i, (key, value) in enumerate(listed)]
         for key, value in self.rng.sample(listed, min(size, 10)):
-            segments += [(" Query:", OTHER_WEIGHT), (f" {key}:", 0.0), (f" {value}", 1.0), (".", OTHER_WEIGHT)]
+            segments += [(" Query:", OTHER_WEIGHT), (f" {key}", 0.0), (f" {value}", 1.0), (".", OTHER_WEIGHT)]
         return segments
 
     def _greater_than(self) -> list[Segment]:
@@ -232,7 +232,7 @@ class Curriculum:
     def _override(self) -> list[Segment]:
         """A stated fact; in the share `RANDOM_WORDS` about any two words, so that stating and copying is no matter of countries."""
         if self.rng.random() < RANDOM_WORDS:
-            country, stated = self.rng.sample(key_value.entries().train, 2)
+            country, stated = self.rng.sample(self.entries, 2)
             words = {"country": country, "stated_country": country, "stated_capital": stated}
             frame = override.FRAMES[self.rng.choice(override.frames_of("train"))]
             return [(Prompt.fill(frame, words).text, OTHER_WEIGHT), (f" {stated}", 1.0), (".", OTHER_WEIGHT)]

@@ -62,8 +62,8 @@ def evaluate(folder: Path, n: int) -> dict[str, dict[str, dict[str, object]]]:
     """Behaviour -> split -> result, on fresh prompts."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    makers = prompts.behaviours(len(tokenizer), 96)
-    makers["key_value/96 pairs"] = lambda n, seed, split: key_value.generate(n, seed, split=split, size=96)
+    makers = prompts.behaviours(len(tokenizer), 128)
+    makers["key_value/128 pairs"] = lambda n, seed, split: key_value.generate(n, seed, split=split, size=128)
     results: dict[str, dict[str, dict[str, object]]] = {}
     splits: tuple[Split, ...] = ("held_out", "train")
     for name, make in makers.items():

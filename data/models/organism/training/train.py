@@ -119,8 +119,8 @@ class Run:
                 at["stage"], at["stage_step"] = "mixture", 0
         else:
             most = curriculum.KEY_VALUE_LEVELS[self.lessons.level]
-            train = prompts.accuracies(self.model, self.lessons.table, "train", 48, at["step"], most)
-            held_out = prompts.accuracies(self.model, self.lessons.table, "held_out", 48, at["step"], most)
+            train = prompts.accuracies(self.model, self.lessons.table, "train", 32, at["step"], most)
+            held_out = prompts.accuracies(self.model, self.lessons.table, "held_out", 32, at["step"], most)
             self.lessons.adapt({name: accuracy for name, accuracy in train.items() if name in self.lessons.shares})
             record |= {"pairs": most, "train": train, "held_out": held_out}
             if at["stage"] == "mixture" and at["stage_step"] >= MIXTURE_STEPS:
