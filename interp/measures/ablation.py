@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 from interp.core.errors import InterpError
 from interp.engine.intervention import Intervention, Mean, Resample, Uniform, Value, Zero
-from interp.measures.each_head import baselines, each_head, metric_of_run, stack_of, units
+from interp.measures.each_head import baselines, each_head, metric_of_run, units
 from interp.measures.measure import Measured, measure
 from interp.tasks.metrics import Metric
-from interp.tasks.task import Batch
+from interp.tasks.batch import Batch
 
 
 @measure(
@@ -58,7 +58,7 @@ def ablation(
     Raises:
         InterpError: unknown option; prompts that cannot be resampled from one another.
     """
-    stack, measured = stack_of(model, attention), metric_of_run(batch, metric)
+    stack, measured = model.stack(attention), metric_of_run(batch, metric)
     what = "pattern" if kind == "uniform" else "z"
     value = _value(kind, mean_over, reference, resample_from, seed)
     bases = baselines(model, batch, measured, batch_size)

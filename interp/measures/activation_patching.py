@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from interp.engine.intervention import Intervention, Resample
-from interp.measures.each_head import baselines, each_head, metric_of_run, stack_of, units
+from interp.measures.each_head import baselines, each_head, metric_of_run, units
 from interp.measures.measure import Measured, measure
 from interp.tasks.metrics import Metric
 
@@ -50,7 +50,7 @@ def activation_patching(
     Raises:
         InterpError: clean and corrupted prompts are not aligned where positions must correspond; unknown option.
     """
-    stack, measured = stack_of(model, attention), metric_of_run(batch, metric)
+    stack, measured = model.stack(attention), metric_of_run(batch, metric)
     on, source = ("clean", "corrupt") if direction == "noising" else ("corrupt", "clean")
     bases = baselines(model, batch, measured, batch_size)
 

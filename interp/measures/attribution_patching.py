@@ -11,7 +11,7 @@ from interp.core.errors import InterpError
 from interp.engine.activations import activations
 from interp.engine.gradients import gradients
 from interp.engine.prompts import Prompts, chunks, side, sides
-from interp.measures.each_head import baselines, count, metric_of_run, stack_of, units
+from interp.measures.each_head import baselines, count, metric_of_run, units
 from interp.measures.measure import Measured, measure
 from interp.measures.positions import Place, places, tokens
 from interp.measures.softmax_correction import mixed_keys, one_key_at_a_time, whole
@@ -66,7 +66,7 @@ def attribution_patching(
     if not batch.aligned:
         raise InterpError("estimate patching by gradients", f"clean and corrupted prompts of {batch.task} are not aligned token by token",
                           "use prompts of equal length, or activation_patching at the position 'end'")
-    stack, measured = stack_of(model, attention), metric_of_run(batch, metric)
+    stack, measured = model.stack(attention), metric_of_run(batch, metric)
     fixed = qk_fix and component in ("q", "k")
     on, source = ("clean", "corrupt") if direction == "noising" else ("corrupt", "clean")
     runs = sides(model, batch)

@@ -18,11 +18,6 @@ Change = Callable[[int, int, str | tuple[int, ...] | None], Sequence[Interventio
 """(layer, head, positions) -> what is done to that head there."""
 
 
-def stack_of(model: Any, attention: str | None) -> Stack:
-    """The attention stack a measure is about: the model's main one where ``attention`` is None."""
-    return model.stacks[0] if attention is None else model.stack(attention)
-
-
 def units(stack: Stack, what: str) -> dict[str, Any]:
     """What the head axis counts for the site ``what``: ``attention``, ``unit`` and ``group`` as ``Measured`` takes them."""
     shared = what in PER_KV_HEAD

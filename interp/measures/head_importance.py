@@ -9,7 +9,7 @@ from interp.core.errors import InterpError
 from interp.engine.forward import metric_values
 from interp.engine.gradients import gradients
 from interp.engine.prompts import chunks, side, sides
-from interp.measures.each_head import metric_of_run, stack_of
+from interp.measures.each_head import metric_of_run
 from interp.measures.measure import Measured, measure
 from interp.models.sites import Site
 from interp.tasks.metrics import Metric, metric_of
@@ -54,15 +54,16 @@ def head_importance(
     Raises:
         InterpError: the metric is not differentiable; a layer whose importances all vanish cannot be normalised.
     """
-    stack = stack_of(model, attention)
+    stack = model.stack(attention)
     measured = metric_of("answer_logprob") if loss == "answer" else metric_of_run(batch, metric)
     sites = [Site("z", layer, stack.attention) for layer in range(stack.n_layers)]
     prompts = side(sides(model, batch), "clean")
     values = np.full((stack.n_layers, stack.n_heads, batch.n), np.nan)
     for rows in chunks(model, prompts, batch_size, graph=True):
-        _, here, slopes = gradients(model, batch.subset(rows.tolist()), sites, on="clean", metric=measured, batch_size=len(rows))
+        part = batch.subset(rows.tolist())
+        _, here, slopes = gradients(model, part, sites, on="clean", metric=measured, batch_size=len(rows))
         gates = torch.stack([(here[site].detach().cpu().double() * slopes[site].detach().cpu().double()).sum(-1) for site in sites])
-        real = prompts.take(rows).real(stack.attention, False, gates.shape[2]).cpu()
+        real = side(sides(model, part), "clean").real(stack.attention, False, gates.shape[2]).cpu()
         gates = gates * real[None, :, :, None]                           # [layer, n, position, head]
         gates = gates.abs().sum(2) if absolute == "token" else gates.sum(2).abs()
         values[..., rows.numpy()] = gates.transpose(1, 2).numpy()

@@ -1,10 +1,10 @@
 """Activation patching and ablation against plain hooks on the untouched transformers model, on every decoder architecture."""
 
 import numpy as np
-import plain_hooks
+import slow_path
 import pytest
 import torch
-from examples import DECODERS, random_batch
+from random_batches import DECODERS, random_batch
 
 import interp
 from interp.models.load import load
@@ -14,9 +14,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 def untouched(architecture):
-    network = tiny(architecture)
-    network.set_attn_implementation("eager")
-    return network
+    return tiny(architecture, attn_implementation="eager")
 
 
 def metric(logits, batch):
@@ -35,13 +33,13 @@ def by_hooks(architecture, network, batch, component, direction, rows=None):
     base, source = runs(batch, direction)
     with torch.no_grad():
         unpatched = metric(network(**base).logits, batch)
-    sizes = plain_hooks.shape(architecture, network)
+    sizes = slow_path.shape(architecture, network)
     heads = sizes.kv if component in "kv" else sizes.heads
     out = np.zeros((sizes.layers, heads, batch.n))
     for layer in range(sizes.layers):
         for head in range(heads):
-            other = plain_hooks.read(architecture, network, source, layer, head, component)
-            logits = plain_hooks.patched_logits(architecture, network, base, layer, head, component, lambda old, other=other: other, rows)
+            other = slow_path.read(architecture, network, source, layer, head, component)
+            logits = slow_path.patched_logits(architecture, network, base, layer, head, component, lambda old, other=other: other, rows)
             out[layer, head] = metric(logits, batch) - unpatched
     return -out if direction == "noising" else out
 
@@ -91,7 +89,7 @@ def test_activation_patching_at_positions_of_padded_prompts(architecture, compon
 def ablated_by_hooks(architecture, network, batch, layer, head, kind):
     """The metric of the clean run with one head ablated, each prompt alone and without padding."""
     parts = [batch.subset([i]) for i in range(batch.n)]
-    z = [plain_hooks.read(architecture, network, part.clean.inputs, layer, head, "z")[0] for part in parts]
+    z = [slow_path.read(architecture, network, part.clean.inputs, layer, head, "z")[0] for part in parts]
     longest = max(map(len, z))
     by_position = torch.stack([torch.stack([one[t] for one in z if len(one) > t]).mean(0) for t in range(longest)])
     out = []
@@ -103,7 +101,7 @@ def ablated_by_hooks(architecture, network, batch, layer, head, kind):
             "uniform": lambda old: (old > 0).float() / (old > 0).sum(-1, keepdim=True),
         }[kind]
         component = "pattern" if kind == "uniform" else "z"
-        out.append(metric(plain_hooks.patched_logits(architecture, network, part.clean.inputs, layer, head, component, value), part)[0])
+        out.append(metric(slow_path.patched_logits(architecture, network, part.clean.inputs, layer, head, component, value), part)[0])
     return np.array(out)
 
 
@@ -112,7 +110,7 @@ def ablated_by_hooks(architecture, network, batch, layer, head, kind):
 def test_ablation(architecture, kind):
     batch = random_batch(n=3, lengths=(6, 8))
     network = untouched(architecture)
-    sizes = plain_hooks.shape(architecture, network)
+    sizes = slow_path.shape(architecture, network)
     with torch.no_grad():
         clean = np.concatenate([metric(network(**p.clean.inputs).logits, p) for p in (batch.subset([i]) for i in range(batch.n))])
     slow = np.array([[clean - ablated_by_hooks(architecture, network, batch, layer, head, kind) for head in range(sizes.heads)]
@@ -138,8 +136,8 @@ def test_resampling_from_other_prompts_takes_each_from_a_partner():
     scores = interp.measures.ablation(model, batch, kind="resample", resample_from="other prompts", seed=3)
     for layer in range(3):
         for head in range(4):
-            other = plain_hooks.read("gpt2", network, swapped, layer, head, "z")
-            logits = plain_hooks.patched_logits("gpt2", network, batch.clean.inputs, layer, head, "z", lambda old, other=other: other)
+            other = slow_path.read("gpt2", network, swapped, layer, head, "z")
+            logits = slow_path.patched_logits("gpt2", network, batch.clean.inputs, layer, head, "z", lambda old, other=other: other)
             np.testing.assert_allclose(scores.values[layer, head], scores.baselines["clean"] - metric(logits, batch), **CLOSE)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from examples import model_of, random_batch
+from random_batches import model_of, random_batch
 
 import interp
 from interp.core.errors import InterpError

@@ -7,8 +7,8 @@ from typing import Literal, get_args, get_origin
 import numpy as np
 import pytest
 import torch
-from examples import FEW, model_of, random_batch
-from plain_hooks import attention, head_view, shape, slot
+from random_batches import FEW, model_of, random_batch
+from slow_path import attention, head_view, shape, slot
 
 from interp.core.scores import HeadScores
 from interp.measures.catalog import catalog

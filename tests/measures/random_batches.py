@@ -15,15 +15,15 @@ def model_of(architecture, seed=0, **overrides):
     return load(tiny(architecture, seed, **overrides), verify=False)
 
 
-def random_batch(n=3, lengths=(7,), seed=0, padding_side="right", vocab=VOCAB, **more):
-    """Pairs of random prompts that differ in three tokens, with the spans A (token 1), B (tokens 3 and 4)."""
+def random_batch(n=3, lengths=(7,), seed=0, padding_side="right", vocab=VOCAB, differ=(1, 3, 4), **more):
+    """Pairs of random prompts that differ in the tokens ``differ``, with the spans A (token 1), B (tokens 3 and 4)."""
     rng = random.Random(seed)
     pairs = []
     for i in range(n):
         length = lengths[i % len(lengths)]
         clean = [rng.randrange(3, vocab) for _ in range(length)]
         corrupt = list(clean)
-        for at in (1, 3, 4):
+        for at in differ:
             corrupt[at] = 3 + (clean[at] - 3 + rng.randrange(1, vocab - 3)) % (vocab - 3)
         answer, *wrong = rng.sample(range(3, vocab), 3)
         spans = {"A": (1, 2), "B": (3, 5)}
