@@ -6,18 +6,25 @@ from interp.core.errors import InterpError
 from interp.engine.intervention import Intervention, Mean, Resample, Uniform, Value, Zero
 from interp.measures.each_head import baselines, each_head, metric_of_run, units
 from interp.measures.measure import Measured, measure
-from interp.tasks.metrics import Metric
 from interp.tasks.batch import Batch
+from interp.tasks.metrics import Metric
 
 
 @measure(
-    sense="larger = matters more: the metric falls when the head is knocked out; negative = the head works against the answer",
+    sense=(
+        "larger = matters more: the metric falls when the head is knocked out; negative = the head works against the "
+        "answer"
+    ),
     formula="metric(clean) − metric(clean, head ablated)",
-    source="zero: Michel et al. 2019; mean: Wang et al. 2022; resample: Chan et al. 2022 (causal scrubbing); uniform attention: the "
-           "released code of Wu et al. 2024 (retrieval heads)",
-    does_not_show="The value depends on the kind of knock-out: zero leaves the range the model was trained on, a mean keeps what all prompts "
-                  "share, resampling changes only what differs. Backup heads repair single knock-outs, so a small value does not show "
-                  "that a head is idle.",
+    source=(
+        "zero: Michel et al. 2019; mean: Wang et al. 2022; resample: Chan et al. 2022 (causal scrubbing); uniform "
+        "attention: the released code of Wu et al. 2024 (retrieval heads)"
+    ),
+    does_not_show=(
+        "The value depends on the kind of knock-out: zero leaves the range the model was trained on, a mean keeps what "
+        "all prompts share, resampling changes only what differs. Backup heads repair single knock-outs, so a small value "
+        "does not show that a head is idle."
+    ),
     cost="one forward pass per head (and position); two for the baselines",
 )
 def ablation(
@@ -42,13 +49,13 @@ def ablation(
     Args:
         kind: what takes the place of z: ``zero``; ``mean`` (of ``reference``); ``resample`` (its value in another run); or
             ``uniform``: z stays, but the head attends equally to every key it can see.
-        mean_over: of ``kind="mean"``: ``token``, one vector per head, the mean over all real tokens of all reference prompts;
-            or ``position``, the mean over reference prompts at the same token (counted from the prompt's first, or within the
-            same named span).
+        mean_over: of ``kind="mean"``: ``token``, one vector per head, the mean over all real tokens of all reference
+            prompts; or ``position``, the mean over reference prompts at the same token (counted from the prompt's first,
+            or within the same named span).
         reference: of ``kind="mean"``: the batch's own ``clean`` prompts (all of them, the ablated one included), its
             ``corrupt`` ones, or the clean prompts of another batch.
-        resample_from: of ``kind="resample"``: the prompt's own corrupted counterpart (then the same as noising z by activation
-            patching), or the clean run of another prompt of the batch, drawn with ``seed``.
+        resample_from: of ``kind="resample"``: the prompt's own corrupted counterpart (then the same as noising z by
+            activation patching), or the clean run of another prompt of the batch, drawn with ``seed``.
         positions: None (all tokens at once), ``"each"`` (every token in turn: a further axis ``position``), a named span, or
             several in turn (a further axis ``position``).
         attention: ``self``, ``encoder``, ``cross`` or ``vision``; None: the model's main attention.
@@ -66,10 +73,26 @@ def ablation(
     def change(layer: int, head: int, at: Any) -> tuple[Intervention, ...]:
         return (Intervention(what, layer, (head,), at, value, stack.attention),)
 
-    axes, ablated = each_head(model, batch, change, what=what, stack=stack, positions=positions, on="clean", metric=measured,
-                              batch_size=batch_size, progress=progress)
-    return Measured(values=bases["clean"].reshape(-1, *[1] * len(axes)) - ablated, axes=axes, baselines=bases,
-                    normalizer=bases["clean"] - bases["corrupt"], metric=measured.name, **units(stack, what))
+    axes, ablated = each_head(
+        model,
+        batch,
+        change,
+        what=what,
+        stack=stack,
+        positions=positions,
+        on="clean",
+        metric=measured,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return Measured(
+        values=bases["clean"].reshape(-1, *[1] * len(axes)) - ablated,
+        axes=axes,
+        baselines=bases,
+        normalizer=bases["clean"] - bases["corrupt"],
+        metric=measured.name,
+        **units(stack, what),
+    )
 
 
 def _value(kind: str, mean_over: str, reference: Any, resample_from: str, seed: int) -> Value:

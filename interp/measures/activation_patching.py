@@ -10,11 +10,20 @@ from interp.tasks.metrics import Metric
 
 @measure(
     sense="larger = matters more: noising, the metric falls; denoising, the metric comes back",
-    formula="noising: metric(clean) − metric(clean, head ← corrupt); denoising: metric(corrupt, head ← clean) − metric(corrupt)",
-    source="Vig et al. 2020 (causal mediation); Meng et al. 2022 (causal tracing); Wang et al. 2022; named as by Heimersheim and Nanda 2024",
-    does_not_show="Noising shows that a head is needed given all others, and misses heads that back each other up (an OR); denoising shows "
-                  "that a head is enough, and misses heads that are needed jointly (an AND). Only what differs between the clean and "
-                  "corrupted prompts is seen, and effects through later heads count too: no path is singled out.",
+    formula=(
+        "noising: metric(clean) − metric(clean, head ← corrupt); denoising: metric(corrupt, head ← clean) − "
+        "metric(corrupt)"
+    ),
+    source=(
+        "Vig et al. 2020 (causal mediation); Meng et al. 2022 (causal tracing); Wang et al. 2022; named as by Heimersheim "
+        "and Nanda 2024"
+    ),
+    does_not_show=(
+        "Noising shows that a head is needed given all others, and misses heads that back each other up (an OR); "
+        "denoising shows that a head is enough, and misses heads that are needed jointly (an AND). Only what differs "
+        "between the clean and corrupted prompts is seen, and effects through later heads count too: no path is singled "
+        "out."
+    ),
     cost="one forward pass per head (and position); two for the baselines",
 )
 def activation_patching(
@@ -37,9 +46,9 @@ def activation_patching(
     * ``direction="denoising"``: metric(corrupt with the head's activation from the clean run) − metric(corrupt).
 
     Args:
-        component: ``z`` (the head's output), ``q``, ``k``, ``v`` (after rotary embedding) or ``pattern`` (whole rows). Keys and
-            values of grouped attention are shared: the scores then count key-value heads (``unit="kv_head"``), and each
-            value is the effect through all query heads of the group.
+        component: ``z`` (the head's output), ``q``, ``k``, ``v`` (after rotary embedding) or ``pattern`` (whole rows).
+            Keys and values of grouped attention are shared: the scores then count key-value heads (``unit="kv_head"``),
+            and each value is the effect through all query heads of the group.
         positions: None (all tokens at once); ``"each"`` (every token in turn: a further axis ``position`` counts real tokens
             from the prompt's first; NaN where a prompt is shorter); a named span; or several (a further axis ``position``).
             For patterns they are the rows of the querying tokens.
@@ -57,8 +66,24 @@ def activation_patching(
     def change(layer: int, head: int, at: Any) -> tuple[Intervention, ...]:
         return (Intervention(component, layer, (head,), at, Resample(source), stack.attention),)
 
-    axes, patched = each_head(model, batch, change, what=component, stack=stack, positions=positions, on=on, metric=measured,
-                              batch_size=batch_size, progress=progress)
+    axes, patched = each_head(
+        model,
+        batch,
+        change,
+        what=component,
+        stack=stack,
+        positions=positions,
+        on=on,
+        metric=measured,
+        batch_size=batch_size,
+        progress=progress,
+    )
     base = bases[on].reshape(-1, *[1] * len(axes))
-    return Measured(values=base - patched if direction == "noising" else patched - base, axes=axes, baselines=bases,
-                    normalizer=bases["clean"] - bases["corrupt"], metric=measured.name, **units(stack, component))
+    return Measured(
+        values=base - patched if direction == "noising" else patched - base,
+        axes=axes,
+        baselines=bases,
+        normalizer=bases["clean"] - bases["corrupt"],
+        metric=measured.name,
+        **units(stack, component),
+    )

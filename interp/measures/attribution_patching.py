@@ -22,12 +22,21 @@ from interp.tasks.metrics import Metric
 
 @measure(
     sense="larger = matters more, as activation patching of the same direction, which it estimates to first order",
-    formula="noising: −Σ (a_corrupt − a_clean) · ∂metric/∂a at clean; denoising: Σ (a_clean − a_corrupt) · ∂metric/∂a at corrupt; sums over "
-            "tokens and components; q and k with qk_fix: the same with a = pattern, recomputed with the patched q or k",
+    formula=(
+        "noising: −Σ (a_corrupt − a_clean) · ∂metric/∂a at clean; denoising: Σ (a_clean − a_corrupt) · ∂metric/∂a at "
+        "corrupt; sums over tokens and components; q and k with qk_fix: the same with a = pattern, recomputed with the "
+        "patched q or k"
+    ),
     source="Nanda 2023 (attribution patching); Syed et al. 2023; softmax correction for q and k: Kramár et al. 2024 (AtP*)",
-    does_not_show="It is an estimate: where the metric saturates, or where a head acts through several paths that cancel, the gradient is "
-                  "small and the head is missed. Verify the heads it finds, and a sample of those it does not, by activation patching.",
-    cost="one forward and backward pass and one forward pass of the other prompts; one more forward pass with qk_fix; two for the baselines",
+    does_not_show=(
+        "It is an estimate: where the metric saturates, or where a head acts through several paths that cancel, the "
+        "gradient is small and the head is missed. Verify the heads it finds, and a sample of those it does not, by "
+        "activation patching."
+    ),
+    cost=(
+        "one forward and backward pass and one forward pass of the other prompts; one more forward pass with qk_fix; two "
+        "for the baselines"
+    ),
 )
 def attribution_patching(
     model: Any,
@@ -47,10 +56,10 @@ def attribution_patching(
     ``values[layer, head, prompt]`` in units of the metric; sign, direction, positions and units as ``activation_patching``.
     Exact where the metric is linear in the activation.
 
-    With ``qk_fix`` (queries and keys only) the softmax is not linearised: the pattern is recomputed with the other run's q (or
-    k) and everything else unchanged, and the change of the *pattern* is multiplied by the gradient at the pattern. For keys of
-    grouped attention the change goes through every query head of the group. With ``positions``, keys are patched at those
-    tokens alone and every row that sees them is recomputed.
+    With ``qk_fix`` (queries and keys only) the softmax is not linearised: the pattern is recomputed with the other run's q
+    (or k) and everything else unchanged, and the change of the *pattern* is multiplied by the gradient at the pattern. For
+    keys of grouped attention the change goes through every query head of the group. With ``positions``, keys are patched
+    at those tokens alone and every row that sees them is recomputed.
 
     Args:
         component: ``z``, ``q``, ``k``, ``v`` or ``pattern``; k and v count key-value heads.
@@ -64,8 +73,11 @@ def attribution_patching(
         InterpError: clean and corrupted prompts are not aligned; unknown option.
     """
     if not batch.aligned:
-        raise InterpError("estimate patching by gradients", f"clean and corrupted prompts of {batch.task} are not aligned token by token",
-                          "use prompts of equal length, or activation_patching at the position 'end'")
+        raise InterpError(
+            "estimate patching by gradients",
+            f"clean and corrupted prompts of {batch.task} are not aligned token by token",
+            "use prompts of equal length, or activation_patching at the position 'end'",
+        )
     stack, measured = model.stack(attention), metric_of_run(batch, metric)
     fixed = qk_fix and component in ("q", "k")
     on, source = ("clean", "corrupt") if direction == "noising" else ("corrupt", "clean")
@@ -80,12 +92,27 @@ def attribution_patching(
     exists = np.stack([place.exists for place in found])
     values = np.where(exists[:, None, None, :], values if direction == "denoising" else -values, np.nan)
     bases = baselines(model, batch, measured, batch_size)
-    return Measured(values=np.moveaxis(values, 0, -1) if axes else values[0], axes=axes, baselines=bases,
-                    normalizer=bases["clean"] - bases["corrupt"], metric=measured.name, **units(stack, component))
+    return Measured(
+        values=np.moveaxis(values, 0, -1) if axes else values[0],
+        axes=axes,
+        baselines=bases,
+        normalizer=bases["clean"] - bases["corrupt"],
+        metric=measured.name,
+        **units(stack, component),
+    )
 
 
-def _linear(model: Any, batch: Any, component: str, stack: Stack, on: str, source: str, metric: Any, found: Sequence[Place],
-            each: bool) -> np.ndarray:
+def _linear(
+    model: Any,
+    batch: Any,
+    component: str,
+    stack: Stack,
+    on: str,
+    source: str,
+    metric: Any,
+    found: Sequence[Place],
+    each: bool,
+) -> np.ndarray:
     """(a_source − a_on) · gradient, summed over the tokens of each place: [place, layer, head, prompt]."""
     sites = [Site(component, layer, stack.attention) for layer in range(stack.n_layers)]
     _, here, slopes = gradients(model, batch, sites, on=on, metric=metric)
@@ -93,13 +120,22 @@ def _linear(model: Any, batch: Any, component: str, stack: Stack, on: str, sourc
     layers = []
     for site in sites:
         product = (double(there[site]) - double(here[site])) * double(slopes[site])
-        by_token = product.sum(-1)                                      # [n, position, head], or [n, head, query] of a pattern
+        by_token = product.sum(-1)  # [n, position, head], or [n, head, query] of a pattern
         layers.append(by_token if site.position_axis == 1 else by_token.transpose(1, 2))
     return _at_places(torch.stack(layers), side(sides(model, batch), on), stack, found)
 
 
-def _through_pattern(model: Any, batch: Any, component: str, stack: Stack, on: str, source: str, metric: Any,
-                     found: Sequence[Place], each: bool) -> np.ndarray:
+def _through_pattern(
+    model: Any,
+    batch: Any,
+    component: str,
+    stack: Stack,
+    on: str,
+    source: str,
+    metric: Any,
+    found: Sequence[Place],
+    each: bool,
+) -> np.ndarray:
     """Change of the pattern, recomputed with the patched q or k, times the gradient at the pattern."""
     layers = range(stack.n_layers)
     patterns = [Site("pattern", layer, stack.attention) for layer in layers]
@@ -111,7 +147,7 @@ def _through_pattern(model: Any, batch: Any, component: str, stack: Stack, on: s
     patched_scores, patched_patterns = patched(model, batch, component, stack, on, source, here)
     if not by_key:
         by_token = torch.stack([whole(double(here[p]), double(patched_patterns[p]), double(slopes[p])) for p in patterns])
-        by_token = by_token.transpose(2, 3)                             # [layer, n, query, head]
+        by_token = by_token.transpose(2, 3)  # [layer, n, query, head]
         if component == "q":
             return _at_places(by_token, prompts, stack, found)
         rows = tokens(prompts, None, stack.attention, by_token.shape[2]).to(by_token)
@@ -121,7 +157,7 @@ def _through_pattern(model: Any, batch: Any, component: str, stack: Stack, on: s
         args = [double(x) for x in (plain[score], patched_scores[score], here[pattern], slopes[pattern])]
         real = tokens(prompts, None, stack.attention, args[0].shape[2]).cpu()
         if each:
-            by_key_effect = one_key_at_a_time(*args, sink=stack.learned_sink, rows=real)          # [n, head, key]
+            by_key_effect = one_key_at_a_time(*args, sink=stack.learned_sink, rows=real)  # [n, head, key]
             masks = torch.stack([tokens(prompts, place.at, stack.attention, args[0].shape[3]).cpu() for place in found])
             made.append(torch.einsum("nhk,pnk->phn", by_key_effect, masks.to(by_key_effect)))
         else:
@@ -130,8 +166,9 @@ def _through_pattern(model: Any, batch: Any, component: str, stack: Stack, on: s
     return _grouped(torch.stack(made, dim=1), stack).numpy()
 
 
-def patched(model: Any, batch: Any, component: str, stack: Stack, on: str, source: str,
-            kept: dict[Site, Tensor]) -> tuple[dict[Site, Tensor], dict[Site, Tensor]]:
+def patched(
+    model: Any, batch: Any, component: str, stack: Stack, on: str, source: str, kept: dict[Site, Tensor]
+) -> tuple[dict[Site, Tensor], dict[Site, Tensor]]:
     """Scores and patterns that every layer would have with the other run's q (or k), all else as in the run ``on``.
 
     One pass: q (or k) is replaced in each layer, what follows from it is noted, and the pattern is put back to ``kept``, so
@@ -147,6 +184,7 @@ def patched(model: Any, batch: Any, component: str, stack: Stack, on: str, sourc
         def edit(tensor: Tensor) -> Tensor:
             into[site] = tensor.detach().clone()
             return tensor if after is None else after.to(tensor)
+
         return edit
 
     for site in sites:

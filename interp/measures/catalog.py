@@ -10,7 +10,7 @@ ABOUT = ("effect", "attention", "output")
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a measure: its name, its type and its default, as written in the signature (``default`` None: required)."""
+    """One option of a measure: name, type and default as written in the signature (``default`` None: required)."""
 
     name: str
     annotation: str
@@ -25,8 +25,8 @@ class Entry:
     * ``sense``: what a larger value means; ``formula``: the value of one head on one prompt;
     * ``source``: who published it; ``does_not_show``: what must not be concluded from it;
     * ``cost``: passes through the model; ``options``: in the order of the signature;
-    * ``about``: ``effect`` (of the head on the metric: a head that writes nothing has none), ``attention`` (where it looks) or
-      ``output`` (what it writes, whatever comes of it);
+    * ``about``: ``effect`` (of the head on the metric: a head that writes nothing has none), ``attention`` (where it
+      looks) or ``output`` (what it writes, whatever comes of it);
     * ``module``: the file that defines it.
     """
 
@@ -55,16 +55,35 @@ def catalog() -> dict[str, Entry]:
 
 def markdown() -> str:
     """The page ``docs/measures.md``: every measure with formula, sign, options, source, cost and what it does not show."""
-    lines = ["# Measures", "", "One value per head and prompt. This page is generated: `python -m interp.measures.catalog > docs/measures.md`.", "",
-             "| measure | what it is | larger means |", "|---|---|---|"]
+    lines = [
+        "# Measures",
+        "",
+        "One value per head and prompt. This page is generated: `python -m interp.measures.catalog > docs/measures.md`.",
+        "",
+        "| measure | what it is | larger means |",
+        "|---|---|---|",
+    ]
     entries = catalog().values()
     lines += [f"| [`{entry.name}`](#{entry.name}) | {_cell(entry.summary)} | {_cell(entry.sense)} |" for entry in entries]
     for entry in entries:
-        lines += ["", f"## {entry.name}", "", entry.summary, "", f"* **Formula**: {entry.formula}", f"* **Sign**: {entry.sense}",
-                  f"* **Cost**: {entry.cost}", f"* **Does not show**: {entry.does_not_show}", f"* **Source**: {entry.source}", "",
-                  "| option | type | default |", "|---|---|---|"]
-        lines += [f"| `{option.name}` | `{_cell(option.annotation)}` | {'required' if option.default is None else f'`{option.default}`'} |"
-                  for option in entry.options]
+        lines += [
+            "",
+            f"## {entry.name}",
+            "",
+            entry.summary,
+            "",
+            f"* **Formula**: {entry.formula}",
+            f"* **Sign**: {entry.sense}",
+            f"* **Cost**: {entry.cost}",
+            f"* **Does not show**: {entry.does_not_show}",
+            f"* **Source**: {entry.source}",
+            "",
+            "| option | type | default |",
+            "|---|---|---|",
+        ]
+        for option in entry.options:
+            default = "required" if option.default is None else f"`{option.default}`"
+            lines.append(f"| `{option.name}` | `{_cell(option.annotation)}` | {default} |")
     return "\n".join(lines) + "\n"
 
 
@@ -79,15 +98,29 @@ def _entries(path: Path) -> list[Entry]:
                 facts = {fact: said.get(fact, "") for fact in FACTS}
                 summary = (ast.get_docstring(node) or "").split("\n", 1)[0]
                 module = f"interp.measures.{path.stem}"
-                found.append(Entry(name=said.get("name", node.name), summary=summary, about=said.get("about", "effect"),
-                                   options=_options(node), module=module, **facts))
+                found.append(
+                    Entry(
+                        name=said.get("name", node.name),
+                        summary=summary,
+                        about=said.get("about", "effect"),
+                        options=_options(node),
+                        module=module,
+                        **facts,
+                    )
+                )
     return found
 
 
 def _options(node: ast.FunctionDef) -> tuple[Option, ...]:
     pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-    return tuple(Option(argument.arg, ast.unparse(argument.annotation) if argument.annotation else "Any",
-                        None if default is None else ast.unparse(default)) for argument, default in pairs)
+    return tuple(
+        Option(
+            argument.arg,
+            ast.unparse(argument.annotation) if argument.annotation else "Any",
+            None if default is None else ast.unparse(default),
+        )
+        for argument, default in pairs
+    )
 
 
 def _cell(text: str) -> str:

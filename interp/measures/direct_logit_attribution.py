@@ -12,9 +12,11 @@ from interp.measures.measure import Measured, measure
     sense="larger = the head itself pushes the answer over the wrong answers more; negative = it pushes the other way",
     formula="(z · W_O at the answer position, final norm frozen) · (W_U[answer] − mean W_U[wrong])",
     source="Elhage et al. 2021; nostalgebraist 2020 (logit lens); Wang et al. 2022",
-    does_not_show="Only the direct path counts: a head that acts through later heads or MLPs scores zero. What a head writes that is the "
-                  "same for clean and corrupted prompts counts too. The final norm is held fixed, so that contributions add up, "
-                  "and a final soft cap is left out.",
+    does_not_show=(
+        "Only the direct path counts: a head that acts through later heads or MLPs scores zero. What a head writes that "
+        "is the same for clean and corrupted prompts counts too. The final norm is held fixed, so that contributions add "
+        "up, and a final soft cap is left out."
+    ),
     cost="one forward pass; one more of the corrupted prompts for contrast='corrupt'",
 )
 def direct_logit_attribution(
@@ -36,8 +38,8 @@ def direct_logit_attribution(
     A final soft cap (Gemma 2) is not linear: the logits before it are split, and the provenance says so.
 
     Args:
-        contrast: ``corrupt``: minus the same of the corrupted run (with the clean prompt's answers), so that only what differs
-            between the prompts counts; the normalizer is then the difference of the logit differences.
+        contrast: ``corrupt``: minus the same of the corrupted run (with the clean prompt's answers), so that only what
+            differs between the prompts counts; the normalizer is then the difference of the logit differences.
         wrong: the answer against the ``mean`` of the wrong answers (as the metric logit_diff), or the best answer against
             the ``best`` wrong answer of the clean run (as logit_diff_max).
         batch_size: prompts per pass; changes no number. progress: unused, one pass.
@@ -54,6 +56,11 @@ def direct_logit_attribution(
     values, whole = heads["clean"], total["clean"]
     if contrast == "corrupt":
         values, whole = values - heads["corrupt"], whole - total["corrupt"]
-    return Measured(values=values.numpy(), attention=stack.attention, baselines={on: t.numpy() for on, t in total.items()},
-                    normalizer=whole.numpy(), metric="logit_diff" if wrong == "mean" else "logit_diff_max",
-                    notes={"logits": "before a final soft cap, if the model has one"})
+    return Measured(
+        values=values.numpy(),
+        attention=stack.attention,
+        baselines={on: t.numpy() for on, t in total.items()},
+        normalizer=whole.numpy(),
+        metric="logit_diff" if wrong == "mean" else "logit_diff_max",
+        notes={"logits": "before a final soft cap, if the model has one"},
+    )

@@ -29,8 +29,19 @@ def count(stack: Stack, what: str) -> int:
     return stack.n_kv_heads if what in PER_KV_HEAD else stack.n_heads
 
 
-def each_head(model: Any, batch: Any, change: Change, *, what: str, stack: Stack, positions: Positions, on: str, metric: Any,
-              batch_size: int | None, progress: Any) -> tuple[dict[str, tuple], np.ndarray]:
+def each_head(
+    model: Any,
+    batch: Any,
+    change: Change,
+    *,
+    what: str,
+    stack: Stack,
+    positions: Positions,
+    on: str,
+    metric: Any,
+    batch_size: int | None,
+    progress: Any,
+) -> tuple[dict[str, tuple], np.ndarray]:
     """The metric of the run ``on``, with one head changed at a time.
 
     Returns:

@@ -19,8 +19,11 @@ from interp.tasks.metrics import Metric, metric_of
     sense="larger = matters more (an absolute value: never negative)",
     formula="|Σ over tokens z · ∂loss/∂z|, the loss being −log p(answer)",
     source="Michel, Levy and Neubig 2019, section 4.1; normalised by layer as in Molchanov et al. 2017",
-    does_not_show="The sign of the effect, and anything beyond first order: a head whose effect is saturated scores near zero. Being an absolute "
-                  "value it is positive by chance alone, so its test against zero says nothing; compare heads with each other.",
+    does_not_show=(
+        "The sign of the effect, and anything beyond first order: a head whose effect is saturated scores near zero. "
+        "Being an absolute value it is positive by chance alone, so its test against zero says nothing; compare heads "
+        "with each other."
+    ),
     cost="one forward and backward pass; two forward passes for the baselines",
 )
 def head_importance(
@@ -45,8 +48,8 @@ def head_importance(
             metric, in its units.
         absolute: ``prompt``: the absolute value of the sum over tokens (the formula of the paper, the gate's gradient);
             ``token``: the sum over tokens of absolute values (the released code).
-        normalize_layers: divide by the L2 norm over the layer's heads of their mean importance (as published; heads of different
-            layers then no longer compare).
+        normalize_layers: divide by the L2 norm over the layer's heads of their mean importance (as published; heads of
+            different layers then no longer compare).
         attention: ``self``, ``encoder``, ``cross`` or ``vision``; None: the model's main attention.
         metric: for ``loss="metric"``; None: the batch's. It must be differentiable.
         batch_size: prompts per pass; changes no number. progress: unused.
@@ -62,17 +65,29 @@ def head_importance(
     for rows in chunks(model, prompts, batch_size, graph=True):
         part = batch.subset(rows.tolist())
         _, here, slopes = gradients(model, part, sites, on="clean", metric=measured, batch_size=len(rows))
-        gates = torch.stack([(here[site].detach().cpu().double() * slopes[site].detach().cpu().double()).sum(-1) for site in sites])
+        gates = torch.stack(
+            [(here[site].detach().cpu().double() * slopes[site].detach().cpu().double()).sum(-1) for site in sites]
+        )
         real = side(sides(model, part), "clean").real(stack.attention, False, gates.shape[2]).cpu()
-        gates = gates * real[None, :, :, None]                           # [layer, n, position, head]
+        gates = gates * real[None, :, :, None]  # [layer, n, position, head]
         gates = gates.abs().sum(2) if absolute == "token" else gates.sum(2).abs()
         values[..., rows.numpy()] = gates.transpose(1, 2).numpy()
     if normalize_layers:
         norms = np.sqrt((values.mean(2) ** 2).sum(1))
         if not (norms > 0).all():
-            raise InterpError("normalise head importance by layer", f"every head of layer {int(np.argmin(norms))} has importance 0",
-                              "use normalize_layers=False")
+            raise InterpError(
+                "normalise head importance by layer",
+                f"every head of layer {int(np.argmin(norms))} has importance 0",
+                "use normalize_layers=False",
+            )
         values = values / norms[:, None, None]
-    metrics = {on: metric_values(model, batch, (), on=on, metric=measured, batch_size=batch_size) for on in ("clean", "corrupt")}
-    return Measured(values=values, attention=stack.attention, baselines=metrics, metric=measured.name,
-                    normalizer=None if normalize_layers else metrics["clean"] - metrics["corrupt"])
+    metrics = {
+        on: metric_values(model, batch, (), on=on, metric=measured, batch_size=batch_size) for on in ("clean", "corrupt")
+    }
+    return Measured(
+        values=values,
+        attention=stack.attention,
+        baselines=metrics,
+        metric=measured.name,
+        normalizer=None if normalize_layers else metrics["clean"] - metrics["corrupt"],
+    )

@@ -1,8 +1,8 @@
-"""The answer's logit difference as a sum: embedding, every head, attention biases, MLPs, and the constant of the unembedding.
+"""The answer's logit difference as a sum: embedding, heads, attention biases, MLPs, and the constant of the unembedding.
 
-At the answer position the final residual stream is the sum of what every part wrote; with the final norm held at its value in
-this run, the logits are linear in it, so each part has a direct contribution and they add up exactly. A final soft cap is not
-linear: contributions are to the logits before it.
+At the answer position the final residual stream is the sum of what every part wrote; with the final norm held at its value
+in this run, the logits are linear in it, so each part has a direct contribution and they add up exactly. A final soft cap
+is not linear: contributions are to the logits before it.
 """
 
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ from interp.tasks.metrics import logit_diff_weights
 class LogitDecomposition:
     """Direct contributions to the answer's logit difference, per prompt.
 
-    * ``heads``: [layer, head, prompt]; ``attention_bias``, ``mlps``: [layer, prompt] (the bias of the attention output; the MLP,
-      its biases included); ``embedding``: [prompt] (what enters the first block, positions included); ``constant``: [prompt]
-      (bias of the final norm and of the unembedding).
-    * ``total``: [prompt], the logit difference of the run, before a final soft cap, computed from the final residual stream as a
-      whole. ``parts()`` sums to it.
+    * ``heads``: [layer, head, prompt]; ``attention_bias``, ``mlps``: [layer, prompt] (the bias of the attention output;
+      the MLP, its biases included); ``embedding``: [prompt] (what enters the first block, positions included);
+      ``constant``: [prompt] (bias of the final norm and of the unembedding).
+    * ``total``: [prompt], the logit difference of the run, before a final soft cap, computed from the final residual
+      stream as a whole. ``parts()`` sums to it.
     """
 
     heads: np.ndarray
@@ -50,7 +50,9 @@ class LogitDecomposition:
         return self.total - np.sum(list(self.parts().values()), axis=0)
 
 
-def logit_decomposition(model: Any, batch: Any, *, on: str = "clean", best: bool = False, batch_size: int | None = None) -> LogitDecomposition:
+def logit_decomposition(
+    model: Any, batch: Any, *, on: str = "clean", best: bool = False, batch_size: int | None = None
+) -> LogitDecomposition:
     """Split the answer's logit difference into what each part writes directly.
 
     Args:
@@ -71,8 +73,12 @@ def logit_decomposition(model: Any, batch: Any, *, on: str = "clean", best: bool
         heads = run.heads()
         biases = [model.backend.b_O(layer) for layer in layers]
         zero = torch.zeros_like(run.resid)
-        bias = torch.stack([run.contribution(zero if b is None else run.write(layer, b.to(zero).expand_as(zero)[None])[0])
-                            for layer, b in enumerate(biases)])
+        bias = torch.stack(
+            [
+                run.contribution(zero if b is None else run.write(layer, b.to(zero).expand_as(zero)[None])[0])
+                for layer, b in enumerate(biases)
+            ]
+        )
         mlps = torch.stack([run.contribution(sum(sign * run.at(site) for site, sign in terms)) for terms in beside])
         pieces.append((heads, bias, mlps, run.contribution(run.at(Site("resid_pre", 0))), run.constant(), run.total()))
     return LogitDecomposition(*(torch.cat(piece, dim=-1).numpy() for piece in zip(*pieces, strict=True)))
@@ -124,10 +130,14 @@ class FinalRun:
 
 
 def final_runs(model: Any, batch: Any, on: str, best: bool, batch_size: int | None, extra: list[Site]) -> Iterator[FinalRun]:
-    """The run ``on`` at the answer positions, by chunks of prompts, with what direct contributions of heads need, and ``extra``."""
+    """The run ``on`` at the answer positions, by chunks: what direct contributions of heads need, and ``extra``."""
     stack = decoder(model)
     last = Site("resid_post", stack.n_layers - 1, stack.attention)
-    wanted = [*extra, last, *(Site(what, layer, stack.attention) for layer in range(stack.n_layers) for what in ("z", "attn_out"))]
+    wanted = [
+        *extra,
+        last,
+        *(Site(what, layer, stack.attention) for layer in range(stack.n_layers) for what in ("z", "attn_out")),
+    ]
     prompts = side(sides(model, batch), on)
     for rows in chunks(model, prompts, batch_size):
         part, here = batch.subset(rows.tolist()), prompts.take(rows)
@@ -152,8 +162,11 @@ def decoder(model: Any) -> Any:
     """The stack whose residual stream ends in the logits; refused by name where there is none."""
     stack = model.stacks[0]
     if stack.attention != "self" or len(model.stacks) > 1:
-        raise InterpError("split the logits into direct contributions", f"{model.name} is no decoder-only language model",
-                          "use activation_patching or ablation, which need no such split")
+        raise InterpError(
+            "split the logits into direct contributions",
+            f"{model.name} is no decoder-only language model",
+            "use activation_patching or ablation, which need no such split",
+        )
     return stack
 
 

@@ -31,7 +31,8 @@ class Measured:
     * ``values``: [layer, head, prompt] or [layer, head, prompt, *extra]; NaN where a head or position does not exist.
     * ``axes``: names of the extra axes with the coordinates along them, in order, e.g. ``{"position": ("S2", "end")}``.
     * ``baselines``: metric per prompt of the unpatched runs, e.g. ``{"clean": ..., "corrupt": ...}``.
-    * ``normalizer``: per prompt, what a value of 1 would mean after ``HeadScores.normalized()``; None where there is no such.
+    * ``normalizer``: per prompt, what a value of 1 would mean after ``HeadScores.normalized()``; None where there is no
+      such.
     * ``attention``, ``unit``, ``group``: whose heads; ``head`` or ``kv_head``; query heads per key-value head.
     * ``metric``: name of what was measured, where it is not the batch's metric; ``notes``: facts for the provenance that
       no option holds, e.g. that logits before a soft cap were used.
@@ -48,8 +49,16 @@ class Measured:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def measure(*, sense: str, source: str, does_not_show: str, formula: str = "", cost: str = "", about: str = "effect",
-            name: str | None = None) -> Callable[[Callable[..., Measured]], Callable[..., HeadScores]]:
+def measure(
+    *,
+    sense: str,
+    source: str,
+    does_not_show: str,
+    formula: str = "",
+    cost: str = "",
+    about: str = "effect",
+    name: str | None = None,
+) -> Callable[[Callable[..., Measured]], Callable[..., HeadScores]]:
     """Make ``function(model, batch, *, options) -> Measured`` a measure that returns ``HeadScores``.
 
     The signature is the interface: every option is keyword-only, annotated and has a default where it can have one. The
@@ -70,8 +79,12 @@ def measure(*, sense: str, source: str, does_not_show: str, formula: str = "", c
             raise TypeError(f"a measure is about one of {', '.join(ABOUT)}, not {about!r}")
         parameters = list(signature.parameters.values())
         options = {p.name: p for p in parameters[2:]}
-        if [p.name for p in parameters[:2]] != ["model", "batch"] or any(p.kind is not p.KEYWORD_ONLY for p in options.values()):
-            raise TypeError(f"a measure is written as f(model, batch, *, options), which {function.__name__}{signature} is not")
+        if [p.name for p in parameters[:2]] != ["model", "batch"] or any(
+            p.kind is not p.KEYWORD_ONLY for p in options.values()
+        ):
+            raise TypeError(
+                f"a measure is written as f(model, batch, *, options), which {function.__name__}{signature} is not"
+            )
         called = name or function.__name__
 
         @functools.wraps(function)
@@ -88,10 +101,20 @@ def measure(*, sense: str, source: str, does_not_show: str, formula: str = "", c
             return _scores(called, asked, made, model, batch)
 
         measured.entry = Entry(  # what a listing shows; catalog() reads the same from the source
-            name=called, summary=(inspect.getdoc(function) or "").split("\n", 1)[0], sense=sense, source=source, formula=formula,
-            does_not_show=does_not_show, cost=cost, about=about, module=function.__module__,
-            options=tuple(Option(p.name, show_annotation(p.annotation), None if p.default is p.empty else repr(p.default))
-                          for p in options.values()))
+            name=called,
+            summary=(inspect.getdoc(function) or "").split("\n", 1)[0],
+            sense=sense,
+            source=source,
+            formula=formula,
+            does_not_show=does_not_show,
+            cost=cost,
+            about=about,
+            module=function.__module__,
+            options=tuple(
+                Option(p.name, show_annotation(p.annotation), None if p.default is p.empty else repr(p.default))
+                for p in options.values()
+            ),
+        )
         return MEASURES.add(called, measured)
 
     return register
@@ -110,15 +133,33 @@ def find(name: str) -> Callable[..., HeadScores]:
 def _scores(called: str, asked: Mapping[str, Any], made: Measured, model: Any, batch: Any) -> HeadScores:
     values = np.asarray(made.values, dtype=np.float64)
     if values.ndim != 3 + len(made.axes) or values.shape[2] != batch.n:
-        raise ValueError(f"{called} returned values of shape {values.shape} for {batch.n} prompts and the extra axes {list(made.axes)}")
+        raise ValueError(
+            f"{called} returned values of shape {values.shape} for {batch.n} prompts and the extra axes {list(made.axes)}"
+        )
     recorded = {option: record(value) for option, value in asked.items() if option not in RUNNING}
     baselines = {which: np.asarray(value, dtype=np.float64) for which, value in made.baselines.items()}
     provenance = Provenance(
-        measure=called, options=recorded | {"attention": made.attention} | dict(made.notes), model=model.provenance_dict(),
-        task=batch.provenance_dict(), metric=made.metric or batch.metric.name, direction=asked.get("direction"),
-        baselines={which: float(value.mean()) for which, value in baselines.items()}, versions=collect_versions(),
-        device=str(model.device), date=datetime.now(UTC).isoformat(timespec="seconds"), code=collect_code(), format=FORMAT)
+        measure=called,
+        options=recorded | {"attention": made.attention} | dict(made.notes),
+        model=model.provenance_dict(),
+        task=batch.provenance_dict(),
+        metric=made.metric or batch.metric.name,
+        direction=asked.get("direction"),
+        baselines={which: float(value.mean()) for which, value in baselines.items()},
+        versions=collect_versions(),
+        device=str(model.device),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=collect_code(),
+        format=FORMAT,
+    )
     return HeadScores(
-        values=values, provenance=provenance, attention=made.attention, unit=made.unit, group=made.group,
-        dims=("layer", "head", "prompt", *made.axes), coords=dict(made.axes), baselines=baselines,
-        normalizer=None if made.normalizer is None else np.asarray(made.normalizer, dtype=np.float64))
+        values=values,
+        provenance=provenance,
+        attention=made.attention,
+        unit=made.unit,
+        group=made.group,
+        dims=("layer", "head", "prompt", *made.axes),
+        coords=dict(made.axes),
+        baselines=baselines,
+        normalizer=None if made.normalizer is None else np.asarray(made.normalizer, dtype=np.float64),
+    )

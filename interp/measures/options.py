@@ -18,7 +18,9 @@ def check_value(asked: str, value: Any, annotation: Any) -> None:
     choices = [choice for kind in _alternatives(annotation) if get_origin(kind) is Literal for choice in get_args(kind)]
     if isinstance(value, str) and choices:
         raise unknown(f"choice in {asked}", value, choices)
-    raise InterpError(f"measure {asked}", f"the option is of type {show_annotation(annotation)}", "give a value of that type")
+    raise InterpError(
+        f"measure {asked}", f"the option is of type {show_annotation(annotation)}", "give a value of that type"
+    )
 
 
 def record(value: Any) -> Any:

@@ -17,24 +17,29 @@ Positions = str | tuple[str, ...] | None
 
 @dataclass(frozen=True)
 class Place:
-    """One set of tokens per prompt: what an ``Intervention`` takes as its positions (None: all), and which prompts have any."""
+    """One set of tokens per prompt: the positions of an ``Intervention`` (None: all), and which prompts have any."""
 
     at: str | tuple[int, ...] | None
     exists: np.ndarray
 
 
-def places(batch: Any, prompts: Prompts, positions: Positions, attention: str, length: int | None = None) -> tuple[dict, list[Place]]:
+def places(
+    batch: Any, prompts: Prompts, positions: Positions, attention: str, length: int | None = None
+) -> tuple[dict, list[Place]]:
     """The extra axis that ``positions`` asks for ({} for None and for a single name) and its places, in order.
 
-    Tokens are counted from the prompt's first real token, whatever the padding; a prompt too short for an index does not have
-    that place. ``length``: positions of that attention, where they are not the prompt's tokens.
+    Tokens are counted from the prompt's first real token, whatever the padding; a prompt too short for an index does not
+    have that place. ``length``: positions of that attention, where they are not the prompt's tokens.
 
-    Raises InterpError for a span that the batch does not name, and where clean and corrupted prompts are not aligned token by
-    token (then there are ``None`` and ``"end"`` only).
+    Raises InterpError for a span that the batch does not name, and where clean and corrupted prompts are not aligned token
+    by token (then there are ``None`` and ``"end"`` only).
     """
     if positions not in (None, "end") and not batch.aligned:
-        raise InterpError(f"measure at the positions {positions!r}", f"clean and corrupted prompts of {batch.task} are not aligned token by token",
-                          "use prompts of equal length, or positions that need no alignment (all, 'end')")
+        raise InterpError(
+            f"measure at the positions {positions!r}",
+            f"clean and corrupted prompts of {batch.task} are not aligned token by token",
+            "use prompts of equal length, or positions that need no alignment (all, 'end')",
+        )
     if positions == "each":
         count = int(selected(prompts, None, attention, length=length).sum(1).max())
         wanted: list[str | tuple[int, ...] | None] = [(token,) for token in range(count)]

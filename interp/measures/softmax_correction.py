@@ -1,4 +1,4 @@
-"""The softmax correction of AtP* (QK-fix): what changes in the pattern when q or k is patched, times the gradient at the pattern.
+"""The softmax correction of AtP* (QK-fix): the change of the pattern when q or k is patched, times the gradient there.
 
 All tensors are [prompt, head, query, key] in float64. The softmax is never linearised; only what follows the pattern is.
 Source: Kramár et al. 2024, section 3.1 (their node is one key or query at one token; several at once are treated jointly).
@@ -17,8 +17,10 @@ def whole(pattern: Tensor, patched: Tensor, slope: Tensor) -> Tensor:
     return ((patched - pattern) * slope).sum(-1)
 
 
-def mixed_keys(scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, *, keys: Tensor, sink: bool, rows: Tensor) -> Tensor:
-    """Effect of patching the ``keys`` [prompt, key] (bool) together and no others, summed over the real ``rows``: [prompt, head].
+def mixed_keys(
+    scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, *, keys: Tensor, sink: bool, rows: Tensor
+) -> Tensor:
+    """Effect of patching the ``keys`` [prompt, key] (bool) together, summed over the real ``rows``: [prompt, head].
 
     The columns of those keys take the patched scores, the others keep theirs, and every row is normalised anew.
     """
@@ -29,7 +31,9 @@ def mixed_keys(scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, 
     return change.masked_fill(~rows[:, None, :], 0).sum(-1)
 
 
-def one_key_at_a_time(scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, *, sink: bool, rows: Tensor) -> Tensor:
+def one_key_at_a_time(
+    scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, *, sink: bool, rows: Tensor
+) -> Tensor:
     """Effect of patching each key alone, summed over the real ``rows``: [prompt, head, key].
 
     In a row, let L be the log-sum-exp of the other keys' scores and G their average slope under the pattern without key t.
@@ -56,23 +60,27 @@ def one_key_at_a_time(scores: Tensor, patched: Tensor, pattern: Tensor, slope: T
     return change.masked_fill(~rows[:, None, :, None], 0).sum(2)[..., :n_keys]
 
 
-def with_sink(scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, sink: bool,
-              rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def with_sink(
+    scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, sink: bool, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, patched scores and slope, a learned sink appended as one more key of slope 0.
 
     Raises InterpError where the pattern is not the softmax of the scores (with that sink): the correction would be wrong.
     """
-    empty = torch.isneginf(scores).all(-1, keepdim=True)                # rows of padding
+    empty = torch.isneginf(scores).all(-1, keepdim=True)  # rows of padding
     scores, patched = scores.masked_fill(empty, 0), patched.masked_fill(empty, 0)
     if sink:
         column = _sink_score(scores, pattern, rows)[None, :, None, None].expand(*scores.shape[:3], 1)
         scores, patched = torch.cat([scores, column], -1), torch.cat([patched, column], -1)
         slope = torch.nn.functional.pad(slope, (0, 1))
     padding = ~rows[:, None, :, None]
-    off = (scores.softmax(-1)[..., :pattern.shape[-1]] - pattern).abs().masked_fill(padding, 0).max()
+    off = (scores.softmax(-1)[..., : pattern.shape[-1]] - pattern).abs().masked_fill(padding, 0).max()
     if off > TOLERANCE:
-        raise InterpError("correct keys for the softmax", f"the pattern is not the softmax of the scores (it differs by {off:.2g})",
-                          "use qk_fix=False, or positions=None")
+        raise InterpError(
+            "correct keys for the softmax",
+            f"the pattern is not the softmax of the scores (it differs by {off:.2g})",
+            "use qk_fix=False, or positions=None",
+        )
     return scores, patched, slope
 
 

@@ -7,7 +7,7 @@ from interp.models.tiny import DECODERS, VOCAB, tiny
 from interp.tasks.build import build
 from interp.tasks.prompt import Prompt, PromptPair
 
-FEW = ("gpt2", "llama", "gpt_neox", "gemma2", "gpt_oss")     # biases; grouped heads; parallel; post-norms and caps; sinks
+FEW = ("gpt2", "llama", "gpt_neox", "gemma2", "gpt_oss")  # biases; grouped heads; parallel; post-norms and caps; sinks
 __all__ = ["DECODERS", "FEW", "model_of", "random_batch"]
 
 

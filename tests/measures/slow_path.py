@@ -1,7 +1,8 @@
 """The slow, independent path: plain PyTorch hooks on a transformers model as transformers made it, no code of interp.
 
-z is read and written at the input of the output projection; q, k and v at the output of their projections (rotary embedding and
-norms per head act on each head and token alone, so exchanging heads before them is the same); the pattern at the softmax.
+z is read and written at the input of the output projection; q, k and v at the output of their projections (rotary
+embedding and norms per head act on each head and token alone, so exchanging heads before them is the same); the pattern at
+the softmax.
 """
 
 import contextlib
@@ -46,15 +47,20 @@ def slot(name, model, layer, component):
     n = s.heads if component == "q" else s.kv
     if name == "gpt2":
         width = s.heads * s.size
-        return a.c_attn, "out", lambda t: t[..., index * width:(index + 1) * width].unflatten(-1, (n, s.size))
+        return a.c_attn, "out", lambda t: t[..., index * width : (index + 1) * width].unflatten(-1, (n, s.size))
     if name == "phi3":
         start = (0, s.heads, s.heads + s.kv)[index] * s.size
-        return a.qkv_proj, "out", lambda t: t[..., start:start + n * s.size].unflatten(-1, (n, s.size))
+        return a.qkv_proj, "out", lambda t: t[..., start : start + n * s.size].unflatten(-1, (n, s.size))
     if name in ("gpt_neox", "bloom", "falcon_alibi"):
         return a.query_key_value, "out", lambda t: t.unflatten(-1, (s.heads, 3, s.size))[..., index, :]
     if name == "falcon":
-        return a.query_key_value, "out", lambda t: t.unflatten(-1, (s.heads + 2, s.size))[
-            ..., slice(0, s.heads) if component == "q" else slice(s.heads + index - 1, s.heads + index), :]
+        return (
+            a.query_key_value,
+            "out",
+            lambda t: t.unflatten(-1, (s.heads + 2, s.size))[
+                ..., slice(0, s.heads) if component == "q" else slice(s.heads + index - 1, s.heads + index), :
+            ],
+        )
     if name == "falcon_new":
         group = s.heads // s.kv
 
@@ -69,7 +75,7 @@ def slot(name, model, layer, component):
             return a.q_b_proj, "out", lambda t: t.unflatten(-1, (s.heads, nope + rope))
         part = slice(0, nope) if component == "k" else slice(nope, None)
         return a.kv_b_proj, "out", lambda t: t.unflatten(-1, (s.heads, nope + s.d_z))[..., part]
-    if name == "olmo2" and component in "qk":      # its norm is over all heads at once: exchange after it
+    if name == "olmo2" and component in "qk":  # its norm is over all heads at once: exchange after it
         return getattr(a, f"{component}_norm"), "out", lambda t: t.unflatten(-1, (n, s.size))
     return getattr(a, f"{component}_proj"), "out", lambda t: t.unflatten(-1, (n, s.size))
 
@@ -118,15 +124,17 @@ def head_view(name, view, tensor, head):
 def patched_logits(name, model, inputs, layer, head, component, replace, rows=None):
     """Logits of ``inputs`` with one head's activation replaced: ``replace`` maps the activation [batch, position, d] (of a
     pattern [batch, query, key]) to its new value; ``rows`` [batch, position] (bool) limits where."""
+
     def put(old):
         new = replace(old.clone())
         return new if rows is None else torch.where(rows[..., None], new, old)
 
     if component == "pattern":
+
         def change(at, pattern):
             if at == layer:
                 pattern = pattern.clone()
-                n_keys = inputs["input_ids"].shape[1]      # a learned sink is one more column
+                n_keys = inputs["input_ids"].shape[1]  # a learned sink is one more column
                 pattern[:, head, :, :n_keys] = put(pattern[:, head, :, :n_keys])
             return pattern
 

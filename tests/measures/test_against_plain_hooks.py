@@ -1,8 +1,8 @@
-"""Activation patching and ablation against plain hooks on the untouched transformers model, on every decoder architecture."""
+"""Activation patching and ablation against plain hooks on the untouched transformers model, on every decoder."""
 
 import numpy as np
-import slow_path
 import pytest
+import slow_path
 import torch
 from random_batches import DECODERS, random_batch
 
@@ -39,7 +39,9 @@ def by_hooks(architecture, network, batch, component, direction, rows=None):
     for layer in range(sizes.layers):
         for head in range(heads):
             other = slow_path.read(architecture, network, source, layer, head, component)
-            logits = slow_path.patched_logits(architecture, network, base, layer, head, component, lambda old, other=other: other, rows)
+            logits = slow_path.patched_logits(
+                architecture, network, base, layer, head, component, lambda old, other=other: other, rows
+            )
             out[layer, head] = metric(logits, batch) - unpatched
     return -out if direction == "noising" else out
 
@@ -50,7 +52,9 @@ def test_activation_patching(architecture, component):
     batch = random_batch()
     for direction in ("noising", "denoising"):
         slow = by_hooks(architecture, untouched(architecture), batch, component, direction)
-        scores = interp.measures.activation_patching(load(tiny(architecture), verify=False), batch, component=component, direction=direction)
+        scores = interp.measures.activation_patching(
+            load(tiny(architecture), verify=False), batch, component=component, direction=direction
+        )
         assert scores.unit == ("kv_head" if component in "kv" else "head")
         np.testing.assert_allclose(scores.values, slow, **CLOSE)
         assert np.abs(slow).max() > 1e-2
@@ -97,11 +101,15 @@ def ablated_by_hooks(architecture, network, batch, layer, head, kind):
         value = {
             "zero": lambda old: torch.zeros_like(old),
             "mean token": lambda old: torch.cat(z).mean(0).expand_as(old),
-            "mean position": lambda old: by_position[None, :old.shape[1]],
+            "mean position": lambda old: by_position[None, : old.shape[1]],
             "uniform": lambda old: (old > 0).float() / (old > 0).sum(-1, keepdim=True),
         }[kind]
         component = "pattern" if kind == "uniform" else "z"
-        out.append(metric(slow_path.patched_logits(architecture, network, part.clean.inputs, layer, head, component, value), part)[0])
+        out.append(
+            metric(slow_path.patched_logits(architecture, network, part.clean.inputs, layer, head, component, value), part)[
+                0
+            ]
+        )
     return np.array(out)
 
 
@@ -112,9 +120,15 @@ def test_ablation(architecture, kind):
     network = untouched(architecture)
     sizes = slow_path.shape(architecture, network)
     with torch.no_grad():
-        clean = np.concatenate([metric(network(**p.clean.inputs).logits, p) for p in (batch.subset([i]) for i in range(batch.n))])
-    slow = np.array([[clean - ablated_by_hooks(architecture, network, batch, layer, head, kind) for head in range(sizes.heads)]
-                     for layer in range(sizes.layers)])
+        clean = np.concatenate(
+            [metric(network(**p.clean.inputs).logits, p) for p in (batch.subset([i]) for i in range(batch.n))]
+        )
+    slow = np.array(
+        [
+            [clean - ablated_by_hooks(architecture, network, batch, layer, head, kind) for head in range(sizes.heads)]
+            for layer in range(sizes.layers)
+        ]
+    )
     options = {"kind": kind.split()[0]} | ({"mean_over": kind.split()[1]} if " " in kind else {})
     scores = interp.measures.ablation(load(tiny(architecture), verify=False), batch, **options)
     np.testing.assert_allclose(scores.values, slow, **CLOSE)
@@ -137,12 +151,16 @@ def test_resampling_from_other_prompts_takes_each_from_a_partner():
     for layer in range(3):
         for head in range(4):
             other = slow_path.read("gpt2", network, swapped, layer, head, "z")
-            logits = slow_path.patched_logits("gpt2", network, batch.clean.inputs, layer, head, "z", lambda old, other=other: other)
-            np.testing.assert_allclose(scores.values[layer, head], scores.baselines["clean"] - metric(logits, batch), **CLOSE)
+            logits = slow_path.patched_logits(
+                "gpt2", network, batch.clean.inputs, layer, head, "z", lambda old, other=other: other
+            )
+            np.testing.assert_allclose(
+                scores.values[layer, head], scores.baselines["clean"] - metric(logits, batch), **CLOSE
+            )
 
 
 def test_mean_over_another_batch():
-    """The reference's own mean, not the batch's: with the batch itself as reference nothing changes, with another it does."""
+    """The reference's own mean: with the batch itself as reference nothing changes, with another it does."""
     model, batch, other = load(tiny("llama"), verify=False), random_batch(), random_batch(seed=1)
     own = interp.measures.ablation(model, batch)
     np.testing.assert_allclose(interp.measures.ablation(model, batch, reference=batch).values, own.values, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Attribution patching: exact where the network is linear, a derivative everywhere, the softmax correction by a second path."""
+"""Attribution patching: exact where the network is linear, a derivative everywhere, the correction by a second path."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,10 @@ POSITIONS = [None, "each", ("A", "B", "end")]
 
 
 def network(layers=2, **fixed_attention):
-    """A random network without norms and MLPs; with the queries at 0 all patterns are uniform and it is linear in z and v."""
-    made = PlainForCausalLM(PlainConfig(vocab_size=97, hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, head_dim=8))
+    """A random network without norms and MLPs; with queries of 0 all patterns are uniform and it is linear in z and v."""
+    made = PlainForCausalLM(
+        PlainConfig(vocab_size=97, hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, head_dim=8)
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         randomise(made)
@@ -74,8 +76,20 @@ def test_is_the_derivative_of_patching(architecture, component):
     for layer in range(sizes.layers):
         for head in range(scores.n_heads):
             other = slow_path.read(architecture, slow, batch.corrupt.inputs, layer, head, component)
-            ends = [metric(slow_path.patched_logits(architecture, slow, batch.clean.inputs, layer, head, component,
-                                                    lambda old, s=s, other=other: old + s * (other - old))) for s in (-step, step)]
+            ends = [
+                metric(
+                    slow_path.patched_logits(
+                        architecture,
+                        slow,
+                        batch.clean.inputs,
+                        layer,
+                        head,
+                        component,
+                        lambda old, s=s, other=other: old + s * (other - old),
+                    )
+                )
+                for s in (-step, step)
+            ]
             np.testing.assert_allclose(scores.values[layer, head], (ends[0] - ends[1]) / (2 * step), rtol=1e-2, atol=2e-3)
     assert np.abs(scores.values).max() > 0.05
 
@@ -84,7 +98,7 @@ def test_is_the_derivative_of_patching(architecture, component):
 @pytest.mark.parametrize("architecture", FEW)
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_softmax_correction_by_a_second_path(architecture, component, positions):
-    """Every pattern re-made by patching q or k of one head at one place with plain hooks, times the gradient at the pattern."""
+    """Every pattern re-made by patching one head's q or k at one place with plain hooks, times the gradient there."""
     batch, model = random_batch(n=2), model_of(architecture)
     slow = tiny(architecture, attn_implementation="eager")
     sizes = slow_path.shape(architecture, slow)
@@ -99,9 +113,10 @@ def test_softmax_correction_by_a_second_path(architecture, component, positions)
             for at, (start, stop) in enumerate(wanted):
                 rows = torch.zeros(2, 7, dtype=torch.bool)
                 rows[:, start:stop] = True
-                with recorded_patterns() as patterns:
-                    slow_path.patched_logits(architecture, slow, batch.clean.inputs, layer, head, component,
-                                             lambda old, other=other: other, rows)
+                with RecordedPatterns() as patterns:
+                    slow_path.patched_logits(
+                        architecture, slow, batch.clean.inputs, layer, head, component, lambda old, other=other: other, rows
+                    )
                 expected = 0.0
                 for query_head in range(head * group, (head + 1) * group):
                     change = patterns[layer][:, query_head, :, :7] - here[sites[layer]][:, query_head]
@@ -110,7 +125,7 @@ def test_softmax_correction_by_a_second_path(architecture, component, positions)
                 np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
-class recorded_patterns:
+class RecordedPatterns:
     """The softmax outputs of a pass, layer by layer, unchanged."""
 
     def __enter__(self):

@@ -19,8 +19,10 @@ NAMES = ["ablation", "activation_patching", "attribution_patching", "direct_logi
 
 
 def test_names_need_no_torch():
-    code = ("import sys, interp; m = interp.measures; assert set(m.catalog()) <= set(dir(m)); m.markdown();"
-            "print([x for x in ('torch', 'numpy', 'pandas') if x in sys.modules], len(m.catalog()))")
+    code = (
+        "import sys, interp; m = interp.measures; assert set(m.catalog()) <= set(dir(m)); m.markdown();"
+        "print([x for x in ('torch', 'numpy', 'pandas') if x in sys.modules], len(m.catalog()))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"[] {len(catalog())}"
 
@@ -54,15 +56,18 @@ def test_unknown_names_are_answered_with_the_nearest():
         _ = interp.measures.activaton_patching
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"directon": "noising"}, "option of activation_patching 'directon'.*did you mean 'direction'"),
-    ({"direction": "noisin"}, "'noisin'.*did you mean 'noising'"),
-    ({"component": 3}, "Literal"),
-    ({"positions": ()}, "positions"),
-    ({"positions": "S9"}, "there is no position of random of that name"),
-    ({"metric": "logit_dif"}, "did you mean 'logit_diff'"),
-    ({"attention": "crss"}, "crss"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"directon": "noising"}, "option of activation_patching 'directon'.*did you mean 'direction'"),
+        ({"direction": "noisin"}, "'noisin'.*did you mean 'noising'"),
+        ({"component": 3}, "Literal"),
+        ({"positions": ()}, "positions"),
+        ({"positions": "S9"}, "there is no position of random of that name"),
+        ({"metric": "logit_dif"}, "did you mean 'logit_diff'"),
+        ({"attention": "crss"}, "crss"),
+    ],
+)
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(InterpError, match=message):
         interp.measures.activation_patching(model_of("gpt2"), random_batch(), **options)
@@ -70,7 +75,9 @@ def test_bad_options_are_refused_by_name(options, message):
 
 def test_a_new_measure_is_one_function():
     @measure(sense="larger = more", source="none", does_not_show="anything", name="constant_for_a_test")
-    def constant(model: Any, batch: Any, *, by: float = 1.0, which: Literal["a", "b"] = "a", metric: Metric | None = None) -> Measured:
+    def constant(
+        model: Any, batch: Any, *, by: float = 1.0, which: Literal["a", "b"] = "a", metric: Metric | None = None
+    ) -> Measured:
         """One number for all heads."""
         return Measured(np.full((model.n_layers, model.n_heads, batch.n), by), attention="self")
 
@@ -92,15 +99,25 @@ def test_a_new_measure_is_one_function():
 
 def test_a_body_that_is_no_measure_is_refused():
     with pytest.raises(TypeError, match="a measure is written as"):
+
         @measure(sense="", source="", does_not_show="")
         def wrong(model: Any, batch: Any, by: int = 1) -> Measured:
             raise AssertionError
 
 
-@pytest.mark.parametrize(("text", "annotation", "value"), [
-    ("none", str | None, None), ("S1,S2", str | tuple[str, ...] | None, ("S1", "S2")), ("each", str | None, "each"),
-    ("3", int, 3), ("0.5", float, 0.5), ("true", bool, True), ("noising", Literal["noising", "denoising"], "noising"),
-    ("4", int | None, 4), ("none", str, "none"),
-])
+@pytest.mark.parametrize(
+    ("text", "annotation", "value"),
+    [
+        ("none", str | None, None),
+        ("S1,S2", str | tuple[str, ...] | None, ("S1", "S2")),
+        ("each", str | None, "each"),
+        ("3", int, 3),
+        ("0.5", float, 0.5),
+        ("true", bool, True),
+        ("noising", Literal["noising", "denoising"], "noising"),
+        ("4", int | None, 4),
+        ("none", str, "none"),
+    ],
+)
 def test_options_from_a_command_line(text, annotation, value):
     assert read(text, annotation) == value

@@ -1,4 +1,4 @@
-"""What every measure must do, found from the catalog: a new measure gets these tests by existing, with every choice it offers."""
+"""What every measure must do, from the catalog: a new measure gets these tests by existing, for every choice it offers."""
 
 import inspect
 import itertools
@@ -22,7 +22,11 @@ def variants():
     for name in catalog():
         yield name, {}
         for option, parameter in inspect.signature(find(name)).parameters.items():
-            kinds = get_args(parameter.annotation) if get_origin(parameter.annotation) not in (Literal, None) else (parameter.annotation,)
+            kinds = (
+                get_args(parameter.annotation)
+                if get_origin(parameter.annotation) not in (Literal, None)
+                else (parameter.annotation,)
+            )
             choices = [c for kind in kinds if get_origin(kind) is Literal for c in get_args(kind)]
             choices += [True, False] if bool in kinds else []
             for choice in choices:
@@ -31,7 +35,9 @@ def variants():
 
 
 VARIANTS = list(variants())
-every = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{n}-{'-'.join(map(str, o.values()))}" for n, o in VARIANTS])
+every = pytest.mark.parametrize(
+    ("name", "options"), VARIANTS, ids=[f"{n}-{'-'.join(map(str, o.values()))}" for n, o in VARIANTS]
+)
 
 
 def score(name, model, batch, **options) -> HeadScores:
@@ -75,7 +81,12 @@ def test_same_numbers_again_and_from_the_file(name, options, models, batch, tmp_
     loaded = HeadScores.load(scores.save(tmp_path / "scores.parquet"))
     np.testing.assert_array_equal(loaded.values, scores.values)
     assert loaded.provenance == scores.provenance
-    assert (loaded.unit, loaded.group, loaded.dims, dict(loaded.coords)) == (scores.unit, scores.group, scores.dims, dict(scores.coords))
+    assert (loaded.unit, loaded.group, loaded.dims, dict(loaded.coords)) == (
+        scores.unit,
+        scores.group,
+        scores.dims,
+        dict(scores.coords),
+    )
 
 
 @every
@@ -100,7 +111,7 @@ def test_a_head_that_writes_nothing_scores_zero(name, options, architecture, bat
     group = sizes.heads // sizes.kv
     module, side, view = slot(architecture, network, 1, "z")
     with torch.no_grad():
-        for head in range(group):                                    # all query heads of the first key-value head
+        for head in range(group):  # all query heads of the first key-value head
             head_view(architecture, view, _features_last(module, side)[None], head).zero_()
     scores = score(name, load(network, verify=False), batch, **options)
     count = group if scores.unit == "head" else 1
@@ -123,7 +134,10 @@ def test_permuting_heads_permutes_scores(name, options, architecture, models, ba
             for layer in range(sizes.layers):
                 sinks = attention(architecture, network, layer).sinks
                 sinks.copy_(sinks[torch.from_numpy(order)])
-    before, after = score(name, models[architecture], batch, **options), score(name, load(network, verify=False), batch, **options)
+    before, after = (
+        score(name, models[architecture], batch, **options),
+        score(name, load(network, verify=False), batch, **options),
+    )
     expected = before.values[:, order if before.unit == "head" else order_kv]
     np.testing.assert_allclose(after.values, expected, rtol=1e-3, atol=5e-5)
     assert np.abs(expected - before.values).max() > 1e-3
@@ -136,6 +150,8 @@ def _features_last(module, side):
 
 def _permute(architecture, network, layer, component, order):
     module, side, view = slot(architecture, network, layer, component)
-    for tensor in [_features_last(module, side)[None]] + ([module.bias[None, None]] if side == "out" and module.bias is not None else []):
+    for tensor in [_features_last(module, side)[None]] + (
+        [module.bias[None, None]] if side == "out" and module.bias is not None else []
+    ):
         part = view(tensor)
         part.copy_(part[:, :, torch.from_numpy(order)].clone())

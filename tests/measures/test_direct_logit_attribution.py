@@ -43,7 +43,9 @@ def test_scores_are_the_heads_of_the_split(architecture):
     np.testing.assert_array_equal(scores.values, split.heads)
     np.testing.assert_array_equal(scores.normalizer, split.total)
     contrast = interp.measures.direct_logit_attribution(model, batch, contrast="corrupt")
-    np.testing.assert_allclose(contrast.values, split.heads - logit_decomposition(model, batch, on="corrupt").heads, atol=1e-12)
+    np.testing.assert_allclose(
+        contrast.values, split.heads - logit_decomposition(model, batch, on="corrupt").heads, atol=1e-12
+    )
     assert scores.provenance.options["logits"] == "before a final soft cap, if the model has one"
 
 
@@ -51,8 +53,10 @@ def test_a_head_by_hand():
     """One head of GPT-2: z at the last token, W_O, the final norm's scale, the unembedding of answer minus wrong answers."""
     model, batch, network = model_of("gpt2"), random_batch(), tiny("gpt2")
     seen = {}
-    hooks = [network.transformer.h[1].attn.c_proj.register_forward_pre_hook(lambda _, args: seen.update(z=args[0])),
-             network.transformer.ln_f.register_forward_pre_hook(lambda _, args: seen.update(resid=args[0]))]
+    hooks = [
+        network.transformer.h[1].attn.c_proj.register_forward_pre_hook(lambda _, args: seen.update(z=args[0])),
+        network.transformer.ln_f.register_forward_pre_hook(lambda _, args: seen.update(resid=args[0])),
+    ]
     with torch.no_grad():
         network(**batch.clean.inputs)
     for hook in hooks:
@@ -63,7 +67,7 @@ def test_a_head_by_hand():
     W_U = network.lm_head.weight.detach()
     scores = interp.measures.direct_logit_attribution(model, batch)
     for head in range(4):
-        part = seen["z"][:, -1, 8 * head:8 * head + 8] @ W_O[8 * head:8 * head + 8]
+        part = seen["z"][:, -1, 8 * head : 8 * head + 8] @ W_O[8 * head : 8 * head + 8]
         normed = (part - part.mean(1, keepdim=True)) / scale * final.weight.detach()
         direction = W_U[batch.answers[:, 0]] - W_U[batch.wrong].mean(1)
         np.testing.assert_allclose(scores.values[1, head], (normed * direction).sum(1), atol=1e-4)

@@ -38,12 +38,16 @@ def example(gain, seed, masked):
 
 
 @pytest.mark.parametrize("masked", [-np.inf, float(np.finfo(np.float32).min)])
-@pytest.mark.parametrize(("gain", "with_sink"), [(0.1, False), (1.0, False), (30.0, False), (1000.0, False), (0.1, True), (5.0, True)])
+@pytest.mark.parametrize(
+    ("gain", "with_sink"), [(0.1, False), (1.0, False), (30.0, False), (1000.0, False), (0.1, True), (5.0, True)]
+)
 def test_agrees_with_loops(gain, masked, with_sink):
     scores, patched, slope, rows, rng = example(gain, 0, masked)
     sink = gain * rng.normal(size=3) if with_sink else None
     with np.errstate(invalid="ignore"):
-        pattern = np.stack([[[softmax(r, None if sink is None else sink[h]) for r in m] for h, m in enumerate(p)] for p in scores])
+        pattern = np.stack(
+            [[[softmax(r, None if sink is None else sink[h]) for r in m] for h, m in enumerate(p)] for p in scores]
+        )
     tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in (scores, patched, np.nan_to_num(pattern), slope)]
     args = {"sink": with_sink, "rows": torch.from_numpy(rows)}
     each = one_key_at_a_time(*tensors, **args).numpy()
@@ -57,7 +61,9 @@ def test_agrees_with_loops(gain, masked, with_sink):
 
 
 def test_nothing_patched_changes_nothing_and_the_whole_is_the_sum():
-    scores, patched, slope, rows, _ = (torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in example(1.0, 1, -1e9))
+    scores, patched, slope, rows, _ = (
+        torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in example(1.0, 1, -1e9)
+    )
     pattern = scores.softmax(-1)
     same = one_key_at_a_time(scores, scores, pattern, slope, sink=False, rows=rows)
     assert same.abs().max() < 1e-12
@@ -70,4 +76,6 @@ def test_nothing_patched_changes_nothing_and_the_whole_is_the_sum():
 def test_refuses_a_pattern_that_is_not_the_softmax_of_its_scores():
     scores = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
     with pytest.raises(InterpError, match="not the softmax"):
-        one_key_at_a_time(scores, scores, torch.eye(3).double()[None, None], scores, sink=False, rows=torch.ones(1, 3).bool())
+        one_key_at_a_time(
+            scores, scores, torch.eye(3).double()[None, None], scores, sink=False, rows=torch.ones(1, 3).bool()
+        )
