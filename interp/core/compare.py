@@ -12,7 +12,7 @@ from scipy import stats
 
 from interp.core.errors import InterpError
 from interp.core.head import Head
-from interp.core.intervals import Floats, bca, check_confidence, resamples
+from interp.core.intervals import Floats, check_confidence, resamples
 from interp.core.provenance import check_comparable
 from interp.core.registry import unknown
 from interp.core.scores import HeadScores
@@ -26,7 +26,9 @@ class Agreement:
 
     Attributes:
         value: Spearman's rho or Kendall's tau-b, -1 to 1; 1 = the same order of heads.
-        low, high: BCa bootstrap interval over prompts; NaN with one prompt.
+        low, high: bootstrap interval over prompts; NaN with one prompt. The "basic" interval, reflected at the value, as the
+            noise of resampled means lowers every rank correlation: where percentile or BCa intervals of 95 % held the
+            correlation of the true scores in 22 to 88 % of simulations, this one held it in 84 to 92 %.
         method: ``spearman`` or ``kendall``.
         n_heads: heads that both score.
         paired: whether both were computed on the same prompts, and so were resampled together.
@@ -87,16 +89,9 @@ def rank_agreement(a: HeadScores, b: HeadScores, *, method: str = "spearman", co
     else:
         draws = [resamples(len(x), n_boot, seed if paired else seed + i) for i, x in enumerate((one, other))]
         boot = _correlations(_mean(one, draws[0]), _mean(other, draws[1]), method)
-        leave = [np.ones((len(x), len(x))) - np.eye(len(x)) for x in (one, other)]
-        if paired:
-            jackknife = _correlations(_mean(one, leave[0]), _mean(other, leave[1]), method)
-        else:
-            jackknife = np.concatenate([
-                _correlations(_mean(one, leave[0]), np.repeat(wholes[1], len(one), 0), method),
-                _correlations(np.repeat(wholes[0], len(other), 0), _mean(other, leave[1]), method),
-            ])
-        low, high = bca(boot[:, None], value, jackknife[:, None], confidence)
-        ends = (float(low[0]), float(high[0]))
+        spread = np.nanquantile(boot, [(1 + confidence) / 2, (1 - confidence) / 2])
+        low, high = np.clip(2 * value[0] - spread, -1, 1)
+        ends = (float(low), float(high))
     return Agreement(float(value[0]), *ends, method=method, n_heads=n_heads, paired=paired)
 
 

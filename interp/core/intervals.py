@@ -59,22 +59,25 @@ def bca(boot: Floats, point: Floats, jackknife: Floats, confidence: float) -> tu
     """BCa interval from bootstrap replicates [n_boot, m], the estimate [m] and its leave-one-out values [n, m]."""
     n = len(jackknife)
     tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - confidence) / 2, n - 1))
-    low, high = np.full(point.shape, np.nan), np.full(point.shape, np.nan)
-    for i in range(point.size):
-        draws = boot[:, i][np.isfinite(boot[:, i])]
-        if not np.isfinite(point[i]) or not draws.size:
-            continue
-        left = jackknife[:, i][np.isfinite(jackknife[:, i])]
-        spread = left.mean() - left if left.size else np.zeros(1)
-        cubes, squares = (spread**3).sum(), (spread**2).sum()
-        scale = squares**1.5
-        acceleration = cubes / (6 * scale) if scale > 0 else 0.0
-        below = ((draws < point[i]).mean() + (draws <= point[i]).mean()) / 2
-        half = 0.5 / draws.size
-        bias = stats.norm.ppf(np.clip(below, half, 1 - half))
-        ends = bias + stats.norm.ppf(np.array([tail, 1 - tail]))
+    boot = np.where(np.isfinite(boot), boot, np.nan)
+    drawn, kept = np.isfinite(boot).sum(0), np.isfinite(jackknife)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = np.where(kept, jackknife, 0).sum(0) / kept.sum(0)
+        spread = np.where(kept, middle - jackknife, 0)
+        scale = (spread**2).sum(0) ** 1.5
+        acceleration = np.where(scale > 0, (spread**3).sum(0) / (6 * scale), 0.0)
+        below = ((boot < point).sum(0) + (boot <= point).sum(0)) / (2 * drawn)
+        bias = stats.norm.ppf(np.clip(below, 0.5 / drawn, 1 - 0.5 / drawn))
+        ends = bias + stats.norm.ppf(np.array([[tail], [1 - tail]]))
         levels = stats.norm.cdf(bias + ends / (1 - acceleration * ends))
-        low[i], high[i] = np.quantile(draws, levels)
+    known = np.isfinite(point) & np.isfinite(levels).all(0) & (drawn > 0)
+    where = np.where(known, levels, 0) * np.maximum(drawn - 1, 0)
+    ordered = np.sort(boot, axis=0)    # NaN comes last
+    left = np.floor(where).astype(np.int64)
+    right = np.minimum(left + 1, np.maximum(drawn - 1, 0))
+    one, other = (np.take_along_axis(ordered, at, axis=0) for at in (left, right))
+    with np.errstate(invalid="ignore"):
+        low, high = np.where(known, one + (where - left) * (other - one), np.nan)
     return low, high
 
 
