@@ -109,16 +109,30 @@ def _of_bridge(bridge: Any, device: Any, dtype: torch.dtype | None, backend: str
         raise InterpError(asked, f"its weights are {str(parameter.dtype).removeprefix('torch.')} on {parameter.device}",
                           "move or convert the bridge first, with its own to()")
     used = BridgeBackend(bridge)
-    config = bridge.cfg
-    checked = None
+    network, checked = used.network, None
+    of_transformers = hasattr(network, "main_input_name")
     if verify:
-        generator = torch.Generator().manual_seed(0)
-        ids = torch.randint(0, config.d_vocab, (1, 5), generator=generator).to(parameter.device)
-        checked = verify_backend(used, {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
-                                 lambda inputs: bridge(inputs["input_ids"]))
+        checked = verify_backend(used, sample_inputs(network) if of_transformers else _native_inputs(bridge),
+                                 lambda inputs: _logits(network(**inputs)))
+        used.without(checked.refused)
+    unembedding = network.get_output_embeddings() if of_transformers else bridge.unembed
     own = _tokenizer(tokenizer) or getattr(bridge, "_tokenizer", None) or getattr(bridge, "tokenizer", None)
-    return Model(name or getattr(config, "model_name", None) or "TransformerBridge", used, own, None, parameter.dtype,
-                 parameter.device, config.n_ctx, config.d_vocab_out or config.d_vocab, checked, bridge)
+    return Model(name or getattr(bridge.cfg, "model_name", None) or "TransformerBridge", used, own, None, parameter.dtype,
+                 parameter.device, context_length(network.config) if of_transformers else bridge.cfg.n_ctx,
+                 0 if unembedding is None else unembedding.weight.shape[0], checked, bridge)
+
+
+def _native_inputs(bridge: Any) -> dict[str, Tensor]:
+    """Random tokens for a network that is TransformerLens' own."""
+    ids = torch.randint(0, bridge.cfg.d_vocab, (1, 5), generator=torch.Generator().manual_seed(0)).to(bridge.cfg.device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _logits(output: Any) -> Tensor:
+    """Logits of a network's own output, or its last hidden state where it has none."""
+    if isinstance(output, Tensor):
+        return output
+    return output["logits"] if "logits" in output else output["last_hidden_state"]
 
 
 def _verified(backend: Backend, twin: nn.Module, asked: str) -> Verification:
@@ -131,7 +145,7 @@ def _verified(backend: Backend, twin: nn.Module, asked: str) -> Verification:
             output = twin(**given)
         finally:
             set_attention(twin, IMPLEMENTATION)
-        return output["logits"] if "logits" in output else output["last_hidden_state"]
+        return _logits(output)
 
     report = verify_backend(backend, inputs, untouched)
     if report.refused:

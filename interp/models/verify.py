@@ -21,6 +21,10 @@ _BEHIND = {"q_pre": "q", "k_pre": "k", "q": "scores", "k": "scores", "v": "z", "
            "attn_write": "resid_post", "resid_pre": "resid_post", "resid_mid": "resid_post", "mlp_write": "resid_post"}
 _COMPANION = {"q": "k", "k": "q", "pattern": "v"}
 _SUMMED = ("z", "result")
+# A stream and what is written into it: where the sum holds in a run without edits, it must hold after an edit of its parts
+# (an edit behind the fork of the residual stream would reach one branch only).
+_STREAM = {"resid_pre": ("resid_mid", "resid_pre", "attn_write"), "attn_write": ("resid_mid", "resid_pre", "attn_write"),
+           "resid_mid": ("resid_post", "resid_mid", "mlp_write"), "mlp_write": ("resid_post", "resid_mid", "mlp_write")}
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,11 @@ def _acts(backend: Backend, run: Run, trial: _Trial, allowed: float) -> bool:
             "thd,hdm->thm", value("z"), backend.W_O(site.layer, site.attention))
         expected = parts.sum(1) if bias is None else parts.sum(1) + bias
         return _deviation(value("attn_out"), expected) <= allowed
+    if site.what in _STREAM and all(Site(what, site.layer, site.attention) in captured for what in _STREAM[site.what]):
+        off = [_deviation(value(total, row), value(a, row) + value(b, row))
+               for row in (0, trial.row) for total, a, b in [_STREAM[site.what]]]
+        if off[0] <= allowed and not off[1] <= allowed:
+            return False
     if site.what == "resid_post":
         following = Site("resid_pre", site.layer + 1, site.attention)
         return following not in captured or _deviation(captured[following][trial.row], value("resid_post")) <= allowed
