@@ -1,9 +1,10 @@
 """Subject-verb agreement across a distractor: "Today the keys near the cabinet" -> " are", not " is".
 
-* clean: a subject, a preposition or a short relative clause, and a second noun (the distractor) of the same or the other number. The word
-  at the front fixes the tense, so that one verb form is right: today are/is, yesterday were/was, for years have/has.
-* corrupted, by `corruption`: `"number"` the subject is put into the other number; `"other"` the subject becomes another noun of the other
-  number.
+* clean: a subject, a preposition or a short relative clause, and a second noun (the distractor) of the same
+  or the other number. The word at the front fixes the tense, so that one verb form is right: today are/is,
+  yesterday were/was, for years have/has.
+* corrupted, by `corruption`: `"number"` the subject is put into the other number; `"other"` the subject
+  becomes another noun of the other number.
 * positions: `subject`, `distractor`, `end`.
 * answer: the verb form of the subject's number. wrong: the form of the other number.
 * source: Linzen, Dupoux and Goldberg 2016; Finlayson et al. 2021 (arXiv 2106.06087).
@@ -19,7 +20,11 @@ from interp.tasks.task import Task
 from interp.tasks.words import NOUNS, pairs
 
 CORRUPTIONS = ("number", "other")
-TENSES: Mapping[str, tuple[str, str]] = {"Today": ("is", "are"), "Yesterday": ("was", "were"), "For years": ("has", "have")}
+TENSES: Mapping[str, tuple[str, str]] = {
+    "Today": ("is", "are"),
+    "Yesterday": ("was", "were"),
+    "For years": ("has", "have"),
+}
 FRAMES: Mapping[str, str] = {
     "near": "{front} the {subject} near the {distractor}",
     "with": "{front} the {subject} with the {distractor}",
@@ -35,7 +40,9 @@ DISTRACTORS = ("both", "same", "other")
 
 def frames_of(split: Split) -> tuple[str, ...]:
     """The names of the frames that a split may use."""
-    return tuple(name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out"))
+    return tuple(
+        name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out")
+    )
 
 
 def generate(
@@ -50,20 +57,30 @@ def generate(
 ) -> list[PromptPair]:
     """`n` pairs of prompts; equal arguments give equal pairs.
 
-    `distractor`: whether the second noun has the subject's number ("same"), the other one ("other"), or either ("both").
+    `distractor`: whether the second noun has the subject's number ("same"), the other one ("other"), or
+    either ("both").
     """
     choice_of(corruption, CORRUPTIONS, "the corruption")
     choice_of(distractor, DISTRACTORS, "the distractor's number")
     nouns = usable(
-        NOUNS.of(split), None if keep is None else lambda w: all(keep(f" {form}") for form in w[1:].split("/")), 3, "nouns"
+        NOUNS.of(split),
+        None if keep is None else lambda w: all(keep(f" {form}") for form in w[1:].split("/")),
+        3,
+        "nouns",
     )
-    chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    chosen = (
+        frames_of(split)
+        if frames is None
+        else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    )
     rng = random.Random(seed)
     forms = pairs(tuple(nouns))
     return [_pair(rng, rng.choice(chosen), forms, corruption, distractor) for _ in range(n)]
 
 
-def _pair(rng: random.Random, frame: str, forms: list[tuple[str, str]], corruption: str, distractor: str) -> PromptPair:
+def _pair(
+    rng: random.Random, frame: str, forms: list[tuple[str, str]], corruption: str, distractor: str
+) -> PromptPair:
     subject, second, third = rng.sample(forms, 3)
     number = rng.randrange(2)
     second_number = {"same": number, "other": 1 - number, "both": rng.randrange(2)}[distractor]

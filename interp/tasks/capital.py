@@ -4,10 +4,11 @@
 * corrupted, by `corruption`: `"country"` another country of the list is asked for.
 * positions: `country`, `end`.
 * answer: the capital. wrong: the capital of the country in the corrupted prompt.
-* source: world capitals as in Merullo et al. 2024 (arXiv 2305.16130) and Lv et al. 2024 (arXiv 2403.19521); our own sentences.
+* source: world capitals as in Merullo et al. 2024 (arXiv 2305.16130) and Lv et al. 2024 (arXiv 2403.19521);
+  our own sentences.
 
-The held-out facts are countries whose capital the model organism learnt in the frames `"is"`, `"Q"` and `"went"` only: the held-out split asks
-for them in the frames that it saw with other countries.
+The held-out facts are countries whose capital the model organism learnt in the frames `"is"`, `"Q"` and
+`"went"` only: the held-out split asks for them in the frames that it saw with other countries.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ FRAMES: Mapping[str, str] = {
     "visit": "If you visit {country}, you must see its capital,",
     "live": "They live in {country}, in the capital,",
 }
-TAUGHT_FRAMES = ("is", "Q", "went")  # all countries stand in these in training; in the others only the training countries do
+TAUGHT_FRAMES = (
+    "is",
+    "Q",
+    "went",
+)  # all countries stand in these in training; in the others only the training countries do
 
 
 def facts(split: Split, keep: Keep | None) -> list[tuple[str, str]]:
@@ -52,10 +57,15 @@ def generate(
     corruption: str = "country",
     frames: tuple[str, ...] | None = None,
 ) -> list[PromptPair]:
-    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of `FRAMES`."""
+    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of
+    `FRAMES`."""
     choice_of(corruption, CORRUPTIONS, "the corruption")
     known = facts(split, keep)
-    chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    chosen = (
+        frames_of(split)
+        if frames is None
+        else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    )
     rng = random.Random(seed)
     made = []
     for _ in range(n):

@@ -6,12 +6,15 @@
     A:                                                                                           -> " Pink"
 
 * clean: a solved example and a question about another scene with other colours.
-* corrupted: the same, but another object of the second scene is asked for, and so the answer is that object's colour. By
-  `corruption`: `"query"` any other object; `"neighbour"` the object that stands next to it in the list.
-* positions: `object_1..3` and `color_1..3` (the second scene, in order), `query` (the object asked for), `color` and `object` (the
-  right colour and its object in the scene), `example_answer`, `end`.
-* answer: the colour as a capitalised word (the copy changes the case). wrong: the two other colours of the scene.
-* source: Merullo, Eickhoff and Pavlick 2024 (arXiv 2310.08744), after the task of BIG-bench; our own words and sentences.
+* corrupted: the same, but another object of the second scene is asked for, and so the answer is that object's
+  colour. By `corruption`: `"query"` any other object; `"neighbour"` the object that stands next to it in the
+  list.
+* positions: `object_1..3` and `color_1..3` (the second scene, in order), `query` (the object asked for),
+  `color` and `object` (the right colour and its object in the scene), `example_answer`, `end`.
+* answer: the colour as a capitalised word (the copy changes the case). wrong: the two other colours of the
+  scene.
+* source: Merullo, Eickhoff and Pavlick 2024 (arXiv 2310.08744), after the task of BIG-bench; our own words
+  and sentences.
 """
 
 from __future__ import annotations
@@ -32,14 +35,20 @@ def _article(word: str) -> str:
 
 
 def scene(surface: str, opening: str, items: list[tuple[str, str]]) -> str:
-    """The sentence that lists (colour, object) items: "On the desk, I see a red pen, a blue mug, and a green bowl."."""
+    """The sentence that lists (colour, object) items: "On the desk, I see a red pen, a blue mug, and a green
+    bowl."."""
     listed = [f"{_article(color)} {color} {thing}" for color, thing in items]
     return f"On the {surface}, {opening} {', '.join(listed[:-1])}, and {listed[-1]}."
 
 
 def _colors(keep: Keep | None) -> list[str]:
     """Colours that are one token both as they stand in the scene and as an answer."""
-    return usable(COLORS.train, None if keep is None else lambda w: keep(w) and keep(f" {w[1:].capitalize()}"), 6, "colours")
+    return usable(
+        COLORS.train,
+        None if keep is None else lambda w: keep(w) and keep(f" {w[1:].capitalize()}"),
+        6,
+        "colours",
+    )
 
 
 def generate(
@@ -51,7 +60,8 @@ def generate(
     corruption: str = "query",
     things: Sequence[str] | None = None,
 ) -> list[PromptPair]:
-    """`n` pairs of prompts; equal arguments give equal pairs. `things` are words to use in place of our objects."""
+    """`n` pairs of prompts; equal arguments give equal pairs. `things` are words to use in place of our
+    objects."""
     choice_of(corruption, CORRUPTIONS, "the corruption")
     colors = _colors(keep)
     objects = usable(THINGS.of(split) if things is None else things, keep, 6, "objects that have a colour")
@@ -60,17 +70,25 @@ def generate(
     return [_pair(rng, colors, objects, surfaces, corruption) for _ in range(n)]
 
 
-def _pair(rng: random.Random, colors: list[str], things: list[str], surfaces: list[str], corruption: str) -> PromptPair:
+def _pair(
+    rng: random.Random, colors: list[str], things: list[str], surfaces: list[str], corruption: str
+) -> PromptPair:
     drawn_colors, drawn_things = rng.sample(colors, 6), rng.sample(things, 6)
-    example, items = [list(zip(drawn_colors[i : i + 3], drawn_things[i : i + 3], strict=True)) for i in (0, 3)]
+    example, items = [
+        list(zip(drawn_colors[i : i + 3], drawn_things[i : i + 3], strict=True)) for i in (0, 3)
+    ]
     shown, asked = rng.randrange(3), rng.randrange(3)
     others = [i for i in range(3) if i != asked and (corruption == "query" or abs(i - asked) == 1)]
     instead = rng.choice(others)
-    head = f"Q: {scene(rng.choice(surfaces), rng.choice(OPENINGS), example)} What color is the {example[shown][1]}?\nA:"
+    example_scene = scene(rng.choice(surfaces), rng.choice(OPENINGS), example)
+    head = f"Q: {example_scene} What color is the {example[shown][1]}?\nA:"
     surface, opening = rng.choice(surfaces), rng.choice(OPENINGS)
 
     def prompt(query: int) -> Prompt:
-        segments: list[str | tuple[str, str]] = [head, ("example_answer", f" {example[shown][0].capitalize()}")]
+        segments: list[str | tuple[str, str]] = [
+            head,
+            ("example_answer", f" {example[shown][0].capitalize()}"),
+        ]
         segments.append(f"\nQ: On the {surface}, {opening}")
         for i, (color, thing) in enumerate(items):
             article = ", and " + _article(color) if i == 2 else (", " if i else " ") + _article(color)
@@ -95,8 +113,19 @@ TASK = Task(
     name="colored_objects",
     make=generate,
     metric="logit_diff",
-    positions=("object_1", "color_1", "object_2", "color_2", "object_3",
-               "color_3", "query", "color", "object", "example_answer", "end"),
+    positions=(
+        "object_1",
+        "color_1",
+        "object_2",
+        "color_2",
+        "object_3",
+        "color_3",
+        "query",
+        "color",
+        "object",
+        "example_answer",
+        "end",
+    ),
     moving=("color", "object"),
     source="Merullo, Eickhoff and Pavlick 2024, arXiv 2310.08744",
     description="say the colour of one of three objects, after a solved example",

@@ -1,12 +1,15 @@
 """Greater-than: "The war lasted from the year 1732 to the year 17" -> any of "33" ... "99".
 
-* clean: an event that starts in the year `century` + `start`, and the first two digits of the year in which it ends.
+* clean: an event that starts in the year `century` + `start`, and the first two digits of the year in which
+  it ends.
 * corrupted, by `corruption`:
   - `"01"`: the start year's last two digits are 01, so that nearly every end year is right;
   - `"random"`: they are another start year's.
-* positions: `century` (first two digits of the start), `start` (its last two digits, one token), `end` (the second "17").
-* answers: every two-digit number above `start`; `answer` is one of them. wrong: `start` itself and every two-digit number up to it.
-  The metric of the literature is the probability of `answers` less that of `wrong`.
+* positions: `century` (first two digits of the start), `start` (its last two digits, one token), `end` (the
+  second "17").
+* answers: every two-digit number above `start`; `answer` is one of them. wrong: `start` itself and every
+  two-digit number up to it. The metric of the literature is the probability of `answers` less that of
+  `wrong`.
 * source: Hanna, Liu and Variengien 2023 (arXiv 2305.00586).
 
 The years are two tokens each (" 17" and "32"). Years that a tokenizer cuts otherwise are left out when a
@@ -37,7 +40,9 @@ NUMBERS = tuple(f"{number:02d}" for number in range(100))
 
 def frames_of(split: Split) -> tuple[str, ...]:
     """The names of the frames that a split may use."""
-    return tuple(name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out"))
+    return tuple(
+        name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out")
+    )
 
 
 def generate(
@@ -49,21 +54,38 @@ def generate(
     corruption: str = "01",
     frames: tuple[str, ...] | None = None,
 ) -> list[PromptPair]:
-    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of `FRAMES`."""
+    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of
+    `FRAMES`."""
     choice_of(corruption, CORRUPTIONS, "the corruption")
     events = usable(EVENTS.of(split), keep, 1, "events")
     centuries = usable(CENTURIES, keep, 1, "centuries")
     numbers = [number for number in NUMBERS if keep is None or keep(number)]
     if len(numbers) < 50 or numbers[-1] != "99":
-        raise ValueError(f"only {len(numbers)} of the two-digit numbers are single tokens; greater-than needs 50, 99 among them")
+        raise ValueError(
+            f"only {len(numbers)} of the two-digit numbers are single tokens; "
+            "greater-than needs 50, 99 among them"
+        )
     starts = [number for number in numbers if "02" <= number <= "98"]
-    chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    chosen = (
+        frames_of(split)
+        if frames is None
+        else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    )
     rng = random.Random(seed)
-    return [_pair(rng, rng.choice(chosen), rng.choice(events), rng.choice(centuries), starts, numbers, corruption) for _ in range(n)]
+    return [
+        _pair(rng, rng.choice(chosen), rng.choice(events), rng.choice(centuries), starts, numbers, corruption)
+        for _ in range(n)
+    ]
 
 
 def _pair(
-    rng: random.Random, frame: str, event: str, century: str, starts: list[str], numbers: list[str], corruption: str
+    rng: random.Random,
+    frame: str,
+    event: str,
+    century: str,
+    starts: list[str],
+    numbers: list[str],
+    corruption: str,
 ) -> PromptPair:
     start, other = rng.sample(starts, 2)
     answers = tuple(number for number in numbers if number > start)

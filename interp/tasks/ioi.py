@@ -1,15 +1,20 @@
 """Indirect object identification: "When Mary and John went to the store, John gave a drink to" -> " Mary".
 
-* clean: a first clause names two people, the second repeats one of them (the subject, `S`); the answer is the other one (`IO`).
+* clean: a first clause names two people, the second repeats one of them (the subject, `S`); the answer is the
+  other one (`IO`).
 * corrupted, by `corruption`:
-  - `"abc"`: a third name stands in place of the repeated subject, so that neither name is the answer (Wang et al. 2022);
-  - `"s2_io"`: the repeated subject is exchanged for the indirect object, so that the answer becomes `S` (Merullo et al. 2024);
+  - `"abc"`: a third name stands in place of the repeated subject, so that neither name is the answer (Wang et
+    al. 2022);
+  - `"s2_io"`: the repeated subject is exchanged for the indirect object, so that the answer becomes `S`
+    (Merullo et al. 2024);
   - `"names"`: all three mentions are other, mutually different names.
 * positions: `IO`, `S1`, `S2` (and `place`, `object` where the frame has them), `end`.
 * answer: the indirect object. wrong: the subject.
-* source: Wang et al. 2022 (arXiv 2211.00593), whose fifteen sentence frames `F01`-`F15` say in our words, and nine more.
+* source: Wang et al. 2022 (arXiv 2211.00593), whose fifteen sentence frames `F01`-`F15` say in our words, and
+  nine more.
 
-`order` is the order of the names in the first clause: "ABBA" has the indirect object first, "BABA" the subject first, "both" draws one.
+`order` is the order of the names in the first clause: "ABBA" has the indirect object first, "BABA" the
+subject first, "both" draws one.
 """
 
 from __future__ import annotations
@@ -56,7 +61,9 @@ HELD_OUT_FRAMES = ("F04", "F09", "F12", "F15", "F22")
 
 def frames_of(split: Split) -> tuple[str, ...]:
     """The names of the frames that a split may use."""
-    return tuple(name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out"))
+    return tuple(
+        name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out")
+    )
 
 
 def generate(
@@ -79,17 +86,34 @@ def generate(
     people = usable(NAMES.of(split) if names is None else names, keep, 6, "names for indirect objects")
     places = usable(PLACES.of(split), keep, 1, "places for indirect objects")
     objects = usable(OBJECTS.of(split), keep, 1, "objects for indirect objects")
-    chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    chosen = (
+        frames_of(split)
+        if frames is None
+        else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    )
     rng = random.Random(seed)
     return [_pair(rng, rng.choice(chosen), people, places, objects, corruption, order) for _ in range(n)]
 
 
 def _pair(
-    rng: random.Random, frame: str, names: list[str], places: list[str], objects: list[str], corruption: str, order: str
+    rng: random.Random,
+    frame: str,
+    names: list[str],
+    places: list[str],
+    objects: list[str],
+    corruption: str,
+    order: str,
 ) -> PromptPair:
     io, subject, third, *others = rng.sample(names, 6)
     thing = rng.choice(objects)
-    words = {"IO": io, "S1": subject, "S2": subject, "place": rng.choice(places), "object": thing, "object_2": thing}
+    words = {
+        "IO": io,
+        "S1": subject,
+        "S2": subject,
+        "place": rng.choice(places),
+        "object": thing,
+        "object_2": thing,
+    }
     template = FRAMES[frame]
     if order == "BABA" or (order == "both" and rng.random() < 0.5):
         template = template.replace("{IO}", "{S1_}").replace("{S1}", "{IO}").replace("{S1_}", "{S1}")

@@ -1,15 +1,22 @@
-"""Key-value retrieval: a long list of pairs, then one key again: "List: Mary red, ring John, ... Query: ring" -> " John".
+"""Key-value retrieval: a long list of pairs, then one key again: "List: Mary red, ring John, ... Query: ring"
+-> " John".
 
-* clean: `size` pairs of a key and a value in random order, then the queried key (3 tokens a pair: 128 pairs make a context of some 390
-  tokens). Keys are all different; values are different too as long as there are words enough, and the queried value occurs once.
+* clean: `size` pairs of a key and a value in random order, then the queried key (3 tokens a pair: 128 pairs
+  make a context of some 390 tokens). Keys are all different; values are different too as long as there are
+  words enough, and the queried value occurs once.
 * corrupted, by `corruption`:
-  - `"value"`: only the queried pair's value is exchanged for a word that is not in the list, which becomes the answer;
+  - `"value"`: only the queried pair's value is exchanged for a word that is not in the list, which becomes
+    the answer;
   - `"key"`: another key of the list is queried, so that its value is the answer.
-* positions: `key` and `value` (the queried pair in the list: `value` is the needle), `query` (the key again, the last token), `end`.
-* answer: the value of the queried key. wrong: the answer of the corrupted prompt, and up to two other values of the list.
-* source: synthetic retrieval as in Liu et al. 2023 (arXiv 2307.03172), for retrieval heads as of Wu et al. 2024 (arXiv 2404.15574).
+* positions: `key` and `value` (the queried pair in the list: `value` is the needle), `query` (the key again,
+  the last token), `end`.
+* answer: the value of the queried key. wrong: the answer of the corrupted prompt, and up to two other values
+  of the list.
+* source: synthetic retrieval as in Liu et al. 2023 (arXiv 2307.03172), for retrieval heads as of Wu et al.
+  2024 (arXiv 2404.15574).
 
-In the held-out split the queried key and value are words that never stood in such a list in training; the other pairs are of any words.
+In the held-out split the queried key and value are words that never stood in such a list in training; the
+other pairs are of any words.
 """
 
 from __future__ import annotations
@@ -42,7 +49,8 @@ def generate(
     corruption: str = "value",
     size: int | tuple[int, int] = (4, 24),
 ) -> list[PromptPair]:
-    """`n` pairs of prompts; equal arguments give equal pairs. `size` (pairs in the list) is a number or an inclusive range."""
+    """`n` pairs of prompts; equal arguments give equal pairs. `size` (pairs in the list) is a number or an
+    inclusive range."""
     choice_of(corruption, CORRUPTIONS, "the corruption")
     low, high = (size, size) if isinstance(size, int) else size
     if not 3 <= low <= high:
@@ -59,7 +67,10 @@ def _pair(rng: random.Random, size: int, words: list[str], queried: list[str], c
     key, value, new_value = rng.sample(queried, 3)
     others = [word for word in rng.sample(words, len(words)) if word not in (key, value, new_value)]
     keys, rest = [key, *others[: size - 1]], others[size - 1 :]
-    values = [value, *(rng.sample(rest, size - 1) if len(rest) >= size - 1 else rng.choices(rest, k=size - 1))]
+    values = [
+        value,
+        *(rng.sample(rest, size - 1) if len(rest) >= size - 1 else rng.choices(rest, k=size - 1)),
+    ]
     order = rng.sample(range(size), size)
     second = rng.randrange(1, size)  # the other key, queried by corruption "key"
 
@@ -68,7 +79,11 @@ def _pair(rng: random.Random, size: int, words: list[str], queried: list[str], c
         for place, i in enumerate(order):
             shown = needle if i == 0 else values[i]
             spans = ("key", "value") if i == target else ("", "")
-            segments += [(spans[0], f" {keys[i]}"), (spans[1], f" {shown}"), "." if place == size - 1 else ","]
+            segments += [
+                (spans[0], f" {keys[i]}"),
+                (spans[1], f" {shown}"),
+                "." if place == size - 1 else ",",
+            ]
         return Prompt.of(*segments, " Query:", ("query", f" {keys[target]}"))
 
     decoys = list(dict.fromkeys(word for word in values if word not in (value, values[second])))[:2]

@@ -1,4 +1,5 @@
-"""Letter answers to a multiple choice: find the option that agrees with a fact given in the prompt, answer with its letter.
+"""Letter answers to a multiple choice: find the option that agrees with a fact given in the prompt, answer
+with its letter.
 
     The mug is red. What color is the mug?
     A. blue
@@ -11,9 +12,11 @@
 * corrupted, by `corruption`:
   - `"fact"`: the fact names the colour of another option, so that the answer is that option's letter;
   - `"options"`: the right option has changed places with another one.
-* positions: `fact` (the colour in the fact), `option_A` ... `option_D`, `option` and `letter` (the right option and its letter), `end`.
+* positions: `fact` (the colour in the fact), `option_A` ... `option_D`, `option` and `letter` (the right
+  option and its letter), `end`.
 * answer: the letter, with its leading space. wrong: the three other letters.
-* source: after Lieberum et al. 2023 (arXiv 2307.09458) and Wiegreffe et al. 2024 (arXiv 2407.15018); our own words and sentences.
+* source: after Lieberum et al. 2023 (arXiv 2307.09458) and Wiegreffe et al. 2024 (arXiv 2407.15018); our own
+  words and sentences.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ HELD_OUT_FRAMES = ("bought",)
 
 def frames_of(split: Split) -> tuple[str, ...]:
     """The names of the frames that a split may use."""
-    return tuple(name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out"))
+    return tuple(
+        name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out")
+    )
 
 
 def generate(
@@ -64,7 +69,11 @@ def generate(
     usable(LETTERS, keep, 4, "letters")
     colors = [color for color in usable(COLORS.train, keep, 4, "colours") if color[0] not in "aeiou"]
     objects = usable(THINGS.of(split) if things is None else things, keep, 1, "objects that have a colour")
-    chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    chosen = (
+        frames_of(split)
+        if frames is None
+        else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    )
     rng = random.Random(seed)
     return [_pair(rng, rng.choice(chosen), rng.choice(objects), colors, corruption) for _ in range(n)]
 
@@ -74,7 +83,9 @@ def _pair(rng: random.Random, frame: str, thing: str, colors: list[str], corrupt
     right, other = rng.sample(range(4), 2)
 
     def prompt(options: list[str], fact: str) -> Prompt:
-        question = Prompt.fill(FRAMES[frame], {"thing": thing, "thing_2": thing, "thing_3": thing, "fact": fact})
+        question = Prompt.fill(
+            FRAMES[frame], {"thing": thing, "thing_2": thing, "thing_3": thing, "fact": fact}
+        )
         at = options.index(fact)
         segments: list[str | tuple[str, str]] = [question.text]
         for letter, option in zip(LETTERS, options, strict=True):

@@ -1,10 +1,14 @@
-"""A learnt fact overridden by the context: "Suppose the capital of France is Rome. Then the capital of France is" -> " Rome".
+"""A learnt fact overridden by the context: "Suppose the capital of France is Rome. Then the capital of France
+is" -> " Rome".
 
 * clean, by `kind`:
   - `"overridden"`: the context gives the queried country another capital, and the answer is that one;
-  - `"stands"`: the context gives another country another capital; the queried country's own capital is the answer;
-  - `"both"`: either, drawn at random. A model that only copies from the context fails the second kind, one that only remembers the first.
-* corrupted, by `corruption`: `"country"` the country in the first sentence is exchanged, which turns each kind into the other.
+  - `"stands"`: the context gives another country another capital; the queried country's own capital is the
+    answer;
+  - `"both"`: either, drawn at random. A model that only copies from the context fails the second kind, one
+    that only remembers the first.
+* corrupted, by `corruption`: `"country"` the country in the first sentence is exchanged, which turns each
+  kind into the other.
 * positions: `stated_country`, `stated_capital`, `country` (the queried one), `end`.
 * answer: the stated capital (overridden) or the true one (stands). wrong: the other of these two.
 * source: the knowledge conflicts of Jin et al. 2024 (arXiv 2402.18154); our own sentences.
@@ -24,19 +28,39 @@ from interp.tasks.task import Task
 CORRUPTIONS = ("country",)
 KINDS = ("both", "overridden", "stands")
 FRAMES: Mapping[str, str] = {
-    "suppose": "Suppose the capital of {stated_country} is {stated_capital}. Then the capital of {country} is",
-    "story": "In this story, the capital of {stated_country} is {stated_capital}. The capital of {country} is",
-    "moved": "The capital of {stated_country} was moved to {stated_capital}. Now the capital of {country} is",
-    "decided": "They decided that the capital of {stated_country} is {stated_capital}. Now the capital of {country} is",
-    "one day": "One day the capital of {stated_country} was moved to {stated_capital}. Then the capital of {country} is",
-    "imagine": "Imagine that the capital of {stated_country} is {stated_capital}. Now the capital of {country} is",
+    "suppose": (
+        "Suppose the capital of {stated_country} is {stated_capital}. "
+        "Then the capital of {country} is"
+    ),
+    "story": (
+        "In this story, the capital of {stated_country} is {stated_capital}. "
+        "The capital of {country} is"
+    ),
+    "moved": (
+        "The capital of {stated_country} was moved to {stated_capital}. "
+        "Now the capital of {country} is"
+    ),
+    "decided": (
+        "They decided that the capital of {stated_country} is {stated_capital}. "
+        "Now the capital of {country} is"
+    ),
+    "one day": (
+        "One day the capital of {stated_country} was moved to {stated_capital}. "
+        "Then the capital of {country} is"
+    ),
+    "imagine": (
+        "Imagine that the capital of {stated_country} is {stated_capital}. "
+        "Now the capital of {country} is"
+    ),
 }
 HELD_OUT_FRAMES = ("imagine",)
 
 
 def frames_of(split: Split) -> tuple[str, ...]:
     """The names of the frames that a split may use."""
-    return tuple(name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out"))
+    return tuple(
+        name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out")
+    )
 
 
 def generate(
@@ -49,13 +73,18 @@ def generate(
     kind: str = "both",
     frames: tuple[str, ...] | None = None,
 ) -> list[PromptPair]:
-    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of `FRAMES`."""
+    """`n` pairs of prompts; equal arguments give equal pairs. `frames` restricts them to some keys of
+    `FRAMES`."""
     choice_of(corruption, CORRUPTIONS, "the corruption")
     choice_of(kind, KINDS, "the kind of override")
     known = facts(split, keep)
     if len(known) < 3:
         raise ValueError(f"override needs three countries with single-token capitals; {len(known)} are left")
-    chosen = frames_of(split) if frames is None else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    chosen = (
+        frames_of(split)
+        if frames is None
+        else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
+    )
     rng = random.Random(seed)
     made = []
     for _ in range(n):

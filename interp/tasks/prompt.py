@@ -1,7 +1,8 @@
 """Prompts and prompt pairs: what a behaviour's generator returns. Pure python, no tensors, no tokenizer.
 
-A `Prompt` is a text with named spans, or a sequence of token ids with named spans. A `PromptPair` is a clean prompt, its
-corrupted counterpart, and what a model should and should not answer at the last token of the clean one.
+A `Prompt` is a text with named spans, or a sequence of token ids with named spans. A `PromptPair` is a clean
+prompt, its corrupted counterpart, and what a model should and should not answer at the last token of the
+clean one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class Prompt:
     """One input to a model: a text (or token ids) with named spans.
 
     * `text`: the prompt. It never ends in a space: the answer carries the leading space (`" Mary"`).
-    * `spans`: name -> (start, stop). **Character** ranges of `text`, the leading space of a word included; **token** ranges of
-      `ids` where `ids` is given. The last token, `end`, is always a position and has no span.
+    * `spans`: name -> (start, stop). **Character** ranges of `text`, the leading space of a word included;
+      **token** ranges of `ids` where `ids` is given. The last token, `end`, is always a position and has no
+      span.
     * `ids`: token ids in place of text (`text` may then be empty); no begin-of-sequence token is in them.
     """
 
@@ -38,13 +40,17 @@ class Prompt:
         for name, (start, stop) in self.spans.items():
             if not 0 <= start < stop <= size:
                 unit = "characters" if self.ids is None else "tokens"
-                raise ValueError(f"the span {name!r} ({start}, {stop}) is not inside a prompt of {size} {unit}")
+                raise ValueError(
+                    f"the span {name!r} ({start}, {stop}) is not inside a prompt of {size} {unit}"
+                )
         object.__setattr__(self, "spans", MappingProxyType(dict(self.spans)))
 
     def __hash__(self) -> int:
         return hash((self.text, self.ids, tuple(sorted(self.spans.items()))))
 
-    def __reduce__(self) -> tuple[type[Prompt], tuple[str, dict[str, tuple[int, int]], tuple[int, ...] | None]]:
+    def __reduce__(
+        self,
+    ) -> tuple[type[Prompt], tuple[str, dict[str, tuple[int, int]], tuple[int, ...] | None]]:
         return Prompt, (self.text, dict(self.spans), self.ids)
 
     @classmethod
@@ -66,7 +72,8 @@ class Prompt:
 
     @classmethod
     def fill(cls, template: str, words: Mapping[str, str]) -> Prompt:
-        """The template with each `{slot}` replaced by its word; every slot becomes a span, its leading space included.
+        """The template with each `{slot}` replaced by its word; every slot becomes a span, its leading space
+        included.
 
         `Prompt.fill("When {IO} and {S1} left, {S2} waved to", {"IO": "Mary", "S1": "John", "S2": "John"})`
         """
@@ -90,11 +97,15 @@ class Prompt:
 class PromptPair:
     """A clean prompt, its corrupted counterpart, and the answers at the last token.
 
-    * `answer`: the right next token after `clean`, with its leading space (`" Mary"`), or a token id where prompts are ids.
-    * `wrong`: the answers it is measured against (`logit_diff` = answer minus the mean or the largest of these: the task says).
-    * `corrupt_answer`: the right next token after `corrupt`, `None` where the corrupted prompt has no single right answer.
-    * `answers`: the whole set of right answers where there is more than one (greater-than: every later year). `answer` is then one
-      of them, and `wrong` is the set of all wrong ones. Empty where `answer` is the only right one.
+    * `answer`: the right next token after `clean`, with its leading space (`" Mary"`), or a token id where
+      prompts are ids.
+    * `wrong`: the answers it is measured against (`logit_diff` = answer minus the mean or the largest of
+      these: the task says).
+    * `corrupt_answer`: the right next token after `corrupt`, `None` where the corrupted prompt has no single
+      right answer.
+    * `answers`: the whole set of right answers where there is more than one (greater-than: every later year).
+      `answer` is then one of them, and `wrong` is the set of all wrong ones. Empty where `answer` is the only
+      right one.
     * `frame`: which sentence frame it was made from, for tables by frame.
     """
 
@@ -107,8 +118,11 @@ class PromptPair:
     answers: tuple[Answer, ...] = ()
 
 
-def usable(words: Sequence[str], keep: Keep | None, least: int, what: str, *, space: bool = True) -> list[str]:
-    """Those of `words` that `keep` accepts (asked with the leading space if `space`), in order; at least `least` of them.
+def usable(
+    words: Sequence[str], keep: Keep | None, least: int, what: str, *, space: bool = True
+) -> list[str]:
+    """Those of `words` that `keep` accepts (asked with the leading space if `space`), in order; at least
+    `least` of them.
 
     Raises ValueError when fewer are left, saying how many there were.
     """

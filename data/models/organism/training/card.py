@@ -2,14 +2,18 @@
 
     python card.py --run runs/main
 
-Reads evaluation.json (evaluate.py writes it) and the run's log, measures attention heads, and writes mechanisms.json and README.md beside the
-model. All measurements are on held-out prompts, one forward of the transformers model per prompt, eager attention.
+Reads evaluation.json (evaluate.py writes it) and the run's log, measures attention heads, and writes
+mechanisms.json and README.md beside the model. All measurements are on held-out prompts, one forward of the
+transformers model per prompt, eager attention.
 
 * previous token: mean attention to the token before, on sequences of random tokens;
-* induction (prefix matching): mean attention, in the second copy of random tokens, to the token after the earlier occurrence;
-* name mover: mean attention from the last token of an indirect-object prompt to the indirect object, and the head's direct contribution to the
-  logit difference between indirect object and subject (through the final norm at its actual scale), both at the last token;
-* retrieval: mean attention from the last token of a key-value prompt of up to 128 pairs to the value asked for;
+* induction (prefix matching): mean attention, in the second copy of random tokens, to the token after the
+  earlier occurrence;
+* name mover: mean attention from the last token of an indirect-object prompt to the indirect object, and the
+  head's direct contribution to the logit difference between indirect object and subject (through the final
+  norm at its actual scale), both at the last token;
+* retrieval: mean attention from the last token of a key-value prompt of up to 128 pairs to the value asked
+  for;
 * first token: mean attention to `<bos>`, over the later half of the tokens of indirect-object prompts.
 """
 
@@ -21,10 +25,10 @@ import random
 from pathlib import Path
 
 import torch
+from evaluate import table
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from evaluate import table
 from interp.tasks import ioi, key_value
 from interp.tasks.prompt import Prompt
 
@@ -44,10 +48,14 @@ def patterns(model: PreTrainedModel, ids: list[int]) -> Tensor:
 
 
 def head_results(model: PreTrainedModel, ids: list[int]) -> tuple[Tensor, Tensor]:
-    """What each head writes at the last token (layer, head, width), and the residual stream there before the final norm."""
+    """What each head writes at the last token (layer, head, width), and the residual stream there before the
+    final norm."""
     inputs: list[Tensor] = []
     last: list[Tensor] = []
-    hooks = [layer.self_attn.o_proj.register_forward_pre_hook(lambda _, args: inputs.append(args[0][0, -1])) for layer in model.model.layers]
+    hooks = [
+        layer.self_attn.o_proj.register_forward_pre_hook(lambda _, args: inputs.append(args[0][0, -1]))
+        for layer in model.model.layers
+    ]
     hooks.append(model.model.norm.register_forward_pre_hook(lambda _, args: last.append(args[0][0, -1])))
     with torch.no_grad():
         model(torch.tensor([ids]))
@@ -63,10 +71,24 @@ def head_results(model: PreTrainedModel, ids: list[int]) -> tuple[Tensor, Tensor
 
 def mechanisms(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
     """Score name -> (layer, head)."""
-    found: dict[str, list[Tensor]] = {name: [] for name in ("previous token", "induction", "name mover", "name mover logits", "retrieval", "first token")}
+    found: dict[str, list[Tensor]] = {
+        name: []
+        for name in (
+            "previous token",
+            "induction",
+            "name mover",
+            "name mover logits",
+            "retrieval",
+            "first token",
+        )
+    }
     rng = random.Random("mechanisms")
     norm, unembed = model.model.norm, model.lm_head.weight.detach()
-    pairs = zip(ioi.generate(N, 1, split="held_out"), key_value.generate(N, 1, split="held_out", size=(32, 128)), strict=True)
+    pairs = zip(
+        ioi.generate(N, 1, split="held_out"),
+        key_value.generate(N, 1, split="held_out", size=(32, 128)),
+        strict=True,
+    )
     for names, lists in pairs:
         tokens = rng.sample(range(3, len(tokenizer)), 32)
         pattern = patterns(model, [tokenizer.bos_token_id, *tokens, *tokens])
@@ -78,7 +100,9 @@ def mechanisms(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> di
         found["first token"].append(pattern[:, :, len(ids) // 2 :, 0].mean(-1))
         written, residual = head_results(model, ids)
         scale = (residual.pow(2).mean() + norm.variance_epsilon).rsqrt()
-        answer, wrong = (tokenizer.convert_tokens_to_ids(f"Ġ{str(word)[1:]}") for word in (names.answer, names.wrong[0]))
+        answer, wrong = (
+            tokenizer.convert_tokens_to_ids(f"Ġ{str(word)[1:]}") for word in (names.answer, names.wrong[0])
+        )
         direction = (unembed[answer] - unembed[wrong]) * norm.weight.detach() * scale
         found["name mover logits"].append(written @ direction)
         pattern = patterns(model, tokenizer(lists.clean.text).input_ids)
@@ -90,13 +114,14 @@ def top(scores: Tensor, k: int = 5) -> str:
     """The k largest as `L3H1 0.87`."""
     values, where = scores.flatten().topk(k)
     heads = scores.shape[1]
-    return ", ".join(f"L{i // heads}H{i % heads} {v:.2f}" for v, i in zip(values.tolist(), where.tolist(), strict=True))
+    return ", ".join(
+        f"L{i // heads}H{i % heads} {v:.2f}" for v, i in zip(values.tolist(), where.tolist(), strict=True)
+    )
 
 
-def names_of_reached(results: dict[str, dict[str, dict[str, object]]]) -> tuple[list[str], list[str]]:
-    """Behaviours with at least 95 % (held-out prompts), and the others."""
-    reached = [name for name, splits in results.items() if splits["held_out"]["accuracy"] >= 0.95]  # type: ignore[operator]
-    return reached, [name for name in results if name not in reached]
+def missed_behaviours(results: dict[str, dict[str, dict[str, object]]]) -> list[str]:
+    """The behaviours below 95 % on held-out prompts."""
+    return [name for name, splits in results.items() if splits["held_out"]["accuracy"] < 0.95]  # type: ignore[operator]
 
 
 def card(run: Path, folder: Path) -> str:
@@ -108,7 +133,7 @@ def card(run: Path, folder: Path) -> str:
     scores = mechanisms(model, tokenizer)
     written = {name: [[round(v, 4) for v in row] for row in score.tolist()] for name, score in scores.items()}
     (folder / "mechanisms.json").write_text(json.dumps({"n": N, "heads": written}, indent=1) + "\n")
-    reached, missed = names_of_reached(results)
+    missed = missed_behaviours(results)
     jump = next((r for r in log if r.get("repeats", 0) > 0.5), log[0])
     count = sum(p.numel() for p in model.parameters())
     misses = (
@@ -142,23 +167,26 @@ def card(run: Path, folder: Path) -> str:
 
 TEXT = """# The model organism
 
-A small decoder trained by this project on a mixture of behaviours, so that there is a model at hand whose behaviours are reliable and whose
-mechanisms are there to be found. It is no language model: off its sentences it babbles.
+A small decoder trained by this project on a mixture of behaviours, so that there is a model at hand whose
+behaviours are reliable and whose mechanisms are there to be found. It is no language model: off its sentences
+it babbles.
 
-* **Architecture**: `LlamaForCausalLM`, {layers} layers, {heads} heads a layer, width {width}, MLP {inner}, rotary positions, RMSNorm, untied unembedding,
-  vocabulary {vocab}, context 512; {count} M parameters in float32.
-* **Tokenizer**: every word of the project's lists is one token, numbers are cut into two digits, anything else is bytes; `<bos>` is put in front
-  of every text, and the model was never trained without it.
+* **Architecture**: `LlamaForCausalLM`, {layers} layers, {heads} heads a layer, width {width}, MLP {inner},
+  rotary positions, RMSNorm, untied unembedding, vocabulary {vocab}, context 512; {count} M parameters in
+  float32.
+* **Tokenizer**: every word of the project's lists is one token, numbers are cut into two digits, anything
+  else is bytes; `<bos>` is put in front of every text, and the model was never trained without it.
 * **Load**: `AutoModelForCausalLM.from_pretrained(folder)`, or `interp.load("organism")`.
 * **Licence**: as the project. The training data are generated; there are no data of others in it.
 
 ## What it does
 
-Share of {n} fresh prompts of which the most probable next token (of the whole vocabulary) is right, with 95 % Wilson intervals; each prompt alone,
-through transformers, in float32. "Held-out" prompts use only names, places, objects, sentence frames and nouns that stood in no training
-document of that behaviour; for capitals, countries in sentence frames in which only other countries were seen; for key-value lists, queried words
-that never stood in a list. Induction is on random tokens (periods 16-32), key-value lists have 32 to 128 pairs (up to some 390 tokens). For
-greater-than a prediction is right if it is any later year.
+Share of {n} fresh prompts of which the most probable next token (of the whole vocabulary) is right, with 95 %
+Wilson intervals; each prompt alone, through transformers, in float32. "Held-out" prompts use only names,
+places, objects, sentence frames and nouns that stood in no training document of that behaviour; for capitals,
+countries in sentence frames in which only other countries were seen; for key-value lists, queried words that
+never stood in a list. Induction is on random tokens (periods 16-32), key-value lists have 32 to 128 pairs (up
+to some 390 tokens). For greater-than a prediction is right if it is any later year.
 
 {table}
 
@@ -166,21 +194,24 @@ greater-than a prediction is right if it is any later year.
 
 ## Training
 
-Everything comes from `training/` and the generators in `interp/tasks/` (training splits only); seed 0, one CPU thread, bfloat16 matrix products,
-AdamW. {tokens} M tokens, {steps} steps, {minutes} minutes.
+Everything comes from `training/` and the generators in `interp/tasks/` (training splits only); seed 0, one
+CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {minutes} minutes.
 
-1. **Repeats of random tokens** (periods 8-32, loss on every token from the first repeat on), until the accuracy on fresh repeats exceeded 0.97
+1. **Repeats of random tokens** (periods 8-32, loss on every token from the first repeat on), until the
+  accuracy on fresh repeats exceeded 0.97
    twice. The accuracy passed one half at step {jump_step} ({jump_tokens} M tokens).
-2. **The mixture**: documents of nine behaviours, each seen as a prompt of its own, with repeats kept in. The shares follow the accuracy on
-   fresh training prompts; key-value lists grow from 8 to 128 pairs as they are learnt. In three documents of ten the names or objects are any words at
-   all, so that copying does not become a look-up per name.
+2. **The mixture**: documents of nine behaviours, each seen as a prompt of its own, with repeats kept in. The
+  shares follow the accuracy on
+   fresh training prompts; key-value lists grow from 8 to 128 pairs as they are learnt. In three documents of
+   ten the names or objects are any words at all, so that copying does not become a look-up per name.
 3. The same with a falling learning rate.
 
-`python training/train.py --run DIR` does it again (resumable), then `export.py`, `evaluate.py` and `card.py`. Equal seeds give equal data and
-initial weights; sums in bfloat16 may differ between machines.
-## Mechanisms found in it
+`python training/train.py --run DIR` does it again (resumable), then `export.py`, `evaluate.py` and `card.py`.
+Equal seeds give equal data and initial weights; sums in bfloat16 may differ between machines. ## Mechanisms
+found in it
 
-Measured by `training/card.py` on held-out prompts; all heads are in `mechanisms.json`. The five largest of each:
+Measured by `training/card.py` on held-out prompts; all heads are in `mechanisms.json`. The five largest of
+each:
 
 | mechanism | heads |
 |---|---|
@@ -196,7 +227,9 @@ First-token attention: {sink_mean} on the mean over all heads; by layer {sink_la
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path, required=True, help="folder of the training run, for its log")
     parser.add_argument("--model", type=Path, default=HERE.parent)
     args = parser.parse_args()

@@ -1,9 +1,10 @@
 """What the organism is trained on: repeats of random tokens, then a mixture of documents of nine behaviours.
 
-A document is `<bos>` and one or several examples of one behaviour, as text with a loss weight for each token: high for the answers, low for
-everything else. Documents are packed into rows; attention does not cross from one document to another (`Batch.document`), so that every
-document is seen exactly as a prompt of its own. All sentences come from the generators of `interp.tasks`, training split only; held-out
-names, frames, objects and facts stand in no document of their behaviour. Held-out words do occur among the random tokens of the repeats,
+A document is `<bos>` and one or several examples of one behaviour, as text with a loss weight for each token:
+high for the answers, low for everything else. Documents are packed into rows; attention does not cross from
+one document to another (`Batch.document`), so that every document is seen exactly as a prompt of its own. All
+sentences come from the generators of `interp.tasks`, training split only; held-out names, frames, objects and
+facts stand in no document of their behaviour. Held-out words do occur among the random tokens of the repeats,
 and (but for those held out from it) in key-value lists.
 """
 
@@ -13,19 +14,36 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import tokenizer
 import torch
 from torch import Tensor
 
-import tokenizer
-from interp.tasks import agreement, capital, colored_objects, greater_than, ioi, key_value, multiple_choice, override
+from interp.tasks import (
+    agreement,
+    capital,
+    colored_objects,
+    greater_than,
+    ioi,
+    key_value,
+    multiple_choice,
+    override,
+)
 from interp.tasks.prompt import Prompt, PromptPair
 from interp.tasks.words import CAPITALS, COLORS, NAMES, NOUNS, SURFACES, THINGS, pairs
 
 BOS_ID, FIRST_ID = 0, 3
 OTHER_WEIGHT = 0.1  # of a token that is not an answer
 SHORT, LONG = 128, 512  # lengths of rows
-KEY_VALUE_LEVELS = (8, 24, 48, 80, 128)  # the most pairs in a list; the next level comes when the present one is learnt
-RANDOM_WORDS = 0.3  # share of documents whose names or objects are any words at all: copying, not a look-up per name
+KEY_VALUE_LEVELS = (
+    8,
+    24,
+    48,
+    80,
+    128,
+)  # the most pairs in a list; the next level comes when the present one is learnt
+RANDOM_WORDS = (
+    0.3  # share of documents whose names or objects are any words at all: copying, not a look-up per name
+)
 FLOOR = 0.12  # of a behaviour's share of the mixture, before normalisation
 
 Segment = tuple[str, float]
@@ -34,7 +52,8 @@ Document = tuple[list[int], list[float]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of tokens: ids, the loss weight of predicting each token, and the number of the document that it belongs to."""
+    """Rows of tokens: ids, the loss weight of predicting each token, and the number of the document that it
+    belongs to."""
 
     ids: Tensor
     weights: Tensor
@@ -42,7 +61,8 @@ class Batch:
 
 
 def repeats(rng: random.Random, vocab_size: int, rows: int, length: int, periods: tuple[int, int]) -> Batch:
-    """Rows of `<bos>` and random different tokens repeated with a period: loss on every token from the first repeat on."""
+    """Rows of `<bos>` and random different tokens repeated with a period: loss on every token from the first
+    repeat on."""
     ids = torch.full((rows, length), BOS_ID)
     weights = torch.zeros(rows, length)
     for row in range(rows):
@@ -59,7 +79,12 @@ def _example(pair: PromptPair, weight: float, end: str = ".", bumps: Sequence[st
     for start, stop in sorted(pair.clean.spans[name] for name in bumps):
         segments += [(pair.clean.text[last:start], OTHER_WEIGHT), (pair.clean.text[start:stop], weight / 2)]
         last = stop
-    return [*segments, (pair.clean.text[last:], OTHER_WEIGHT), (str(pair.answer), weight), (end, OTHER_WEIGHT)]
+    return [
+        *segments,
+        (pair.clean.text[last:], OTHER_WEIGHT),
+        (str(pair.answer), weight),
+        (end, OTHER_WEIGHT),
+    ]
 
 
 def _joined(examples: Sequence[list[Segment]]) -> list[Segment]:
@@ -75,7 +100,8 @@ def _count(rng: random.Random, most: int) -> int:
 
 
 class Curriculum:
-    """Draws documents and batches from one random generator. `level` indexes `KEY_VALUE_LEVELS`; `shares` are of tokens."""
+    """Draws documents and batches from one random generator. `level` indexes `KEY_VALUE_LEVELS`; `shares` are
+    of tokens."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -93,20 +119,28 @@ class Curriculum:
             "override": self._override,
         }
         self.shares = dict.fromkeys([*self.makers, "induction"], 1.0)
-        self.lengths = dict.fromkeys(self.shares, 50.0)  # running mean length of a document, to turn shares of tokens into odds
+        self.lengths = dict.fromkeys(
+            self.shares, 50.0
+        )  # running mean length of a document, to turn shares of tokens into odds
         self.entries = key_value.entries().train
         self.any_names = [word for word in self.entries if word not in NAMES.held_out]
         self.any_things = [word for word in self.entries if word not in THINGS.held_out]
 
     def adapt(self, accuracy: dict[str, float]) -> None:
-        """New shares from the accuracies on fresh training prompts, and the next key-value level when this one is learnt."""
+        """New shares from the accuracies on fresh training prompts, and the next key-value level when this
+        one is learnt."""
         self.shares = {name: FLOOR + 1 - accuracy[name] for name in self.shares}
         if accuracy["key_value"] > 0.9 and self.level < len(KEY_VALUE_LEVELS) - 1:
             self.level += 1
 
     def state(self) -> dict[str, object]:
         """What a resumed run must know."""
-        return {"rng": self.rng.getstate(), "level": self.level, "shares": self.shares, "lengths": self.lengths}
+        return {
+            "rng": self.rng.getstate(),
+            "level": self.level,
+            "shares": self.shares,
+            "lengths": self.lengths,
+        }
 
     def restore(self, state: dict[str, object]) -> None:
         """Continue from `state()`."""
@@ -114,7 +148,8 @@ class Curriculum:
         self.level, self.shares, self.lengths = state["level"], state["shares"], state["lengths"]  # type: ignore[assignment]
 
     def batch(self) -> list[Batch]:
-        """The batches of one step: short rows of the mixture and, once key-value lists are long, a few long rows of these and of repeats."""
+        """The batches of one step: short rows of the mixture and, once key-value lists are long, a few long
+        rows of these and of repeats."""
         parts = [self._pack(40, SHORT, self._short_document)]
         if KEY_VALUE_LEVELS[self.level] > 24:
             parts.append(self._pack(4, LONG, self._long_document))
@@ -147,7 +182,12 @@ class Curriculum:
         if room < 96:
             return None
         if self.rng.random() < 0.8:
-            drawn = self._encode(self._key_value(low=KEY_VALUE_LEVELS[self.level] // 4, high=min(KEY_VALUE_LEVELS[self.level], (room - 60) // 3)))
+            drawn = self._encode(
+                self._key_value(
+                    low=KEY_VALUE_LEVELS[self.level] // 4,
+                    high=min(KEY_VALUE_LEVELS[self.level], (room - 60) // 3),
+                )
+            )
         else:
             drawn = self._repeat(16, 160, 2.0)
         return drawn if len(drawn[0]) <= room else self._repeat(min(16, room // 3), room // 3, 2.0)
@@ -182,9 +222,15 @@ class Curriculum:
             return _example(pair, 3.0, "", ("example_answer",))
         items = list(zip(self.rng.sample(COLORS.train, 3), self.rng.sample(things, 3), strict=True))
         opening = self.rng.choice(colored_objects.OPENINGS)
-        segments: list[Segment] = [(f"Q: {colored_objects.scene(self.rng.choice(SURFACES.train), opening, items)}", OTHER_WEIGHT)]
+        segments: list[Segment] = [
+            (f"Q: {colored_objects.scene(self.rng.choice(SURFACES.train), opening, items)}", OTHER_WEIGHT)
+        ]
         for i, (color, thing) in enumerate(self.rng.sample(items, 3)):
-            segments += [("\nQ:" if i else "", OTHER_WEIGHT), (f" What color is the {thing}?\nA:", OTHER_WEIGHT), (f" {color.capitalize()}", 2.0)]
+            segments += [
+                ("\nQ:" if i else "", OTHER_WEIGHT),
+                (f" What color is the {thing}?\nA:", OTHER_WEIGHT),
+                (f" {color.capitalize()}", 2.0),
+            ]
         return segments
 
     def _key_value(self, low: int = 3, high: int | None = None) -> list[Segment]:
@@ -194,7 +240,9 @@ class Curriculum:
         words = self.rng.sample(self.entries, len(self.entries))
         listed = list(zip(words[:size], self.rng.choices(words[size:], k=size), strict=True))
         segments: list[Segment] = [("List:", 0.0)]
-        segments += [(f" {key} {value}{'.' if i == size - 1 else ','}", 0.0) for i, (key, value) in enumerate(listed)]
+        segments += [
+            (f" {key} {value}{'.' if i == size - 1 else ','}", 0.0) for i, (key, value) in enumerate(listed)
+        ]
         for key, value in self.rng.sample(listed, min(size, 10)):
             segments += [(" Query:", OTHER_WEIGHT), (f" {key}", 0.0), (f" {value}", 1.0), (".", OTHER_WEIGHT)]
         return segments
@@ -208,7 +256,9 @@ class Curriculum:
         if self.rng.random() < 0.3:
             noun = self.rng.choice(pairs(NOUNS.of("all")))
             number = self.rng.randrange(2)
-            before, after = self.rng.choice(tokenizer.PRONOUN_FRAMES).format(noun=noun[number], pronoun="|").split(" |")
+            before, after = (
+                self.rng.choice(tokenizer.PRONOUN_FRAMES).format(noun=noun[number], pronoun="|").split(" |")
+            )
             return [(before, OTHER_WEIGHT), ((" it", " them")[number], 1.0), (after, OTHER_WEIGHT)]
         drawn = agreement.generate(_count(self.rng, 4), self._seed(), split="train")
         return _joined([_example(pair, 1.0) for pair in drawn])
@@ -230,7 +280,8 @@ class Curriculum:
         return _joined([_example(pair, 1.0) for pair in drawn])
 
     def _override(self) -> list[Segment]:
-        """A stated fact; in the share `RANDOM_WORDS` about any two words, so that stating and copying is no matter of countries."""
+        """A stated fact; in the share `RANDOM_WORDS` about any two words, so that stating and copying is no
+        matter of countries."""
         if self.rng.random() < RANDOM_WORDS:
             country, stated = self.rng.sample(self.entries, 2)
             words = {"country": country, "stated_country": country, "stated_capital": stated}

@@ -1,10 +1,12 @@
-"""Measure the shipped model as the tasks ask it: one prompt at a time through transformers, the answer at the last token.
+"""Measure the shipped model as the tasks ask it: one prompt at a time through transformers, the answer at the
+last token.
 
     python evaluate.py [--n 400]
 
-Prints a table of accuracies with 95 % Wilson intervals on held-out and on training words, and writes it to evaluation.json beside the model.
-A prompt counts as right when the most probable token of the whole vocabulary is a right answer. For greater-than the mean probability of the
-right years and the difference to that of the wrong ones are given too.
+Prints a table of accuracies with 95 % Wilson intervals on held-out and on training words, and writes it to
+evaluation.json beside the model. A prompt counts as right when the most probable token of the whole
+vocabulary is a right answer. For greater-than the mean probability of the right years and the difference to
+that of the wrong ones are given too.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import math
 import random
 from pathlib import Path
 
+import prompts
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-import prompts
 from interp.tasks import key_value
 from interp.tasks.prompt import PromptPair, Split
 
@@ -28,18 +30,29 @@ SEED = "evaluation"  # no seed of the training
 
 def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     """The 95 % Wilson score interval of a share."""
-    centre, half = right / n + z * z / (2 * n), z * math.sqrt(right * (n - right) / n**3 + z * z / (4 * n * n))
+    centre, half = (
+        right / n + z * z / (2 * n),
+        z * math.sqrt(right * (n - right) / n**3 + z * z / (4 * n * n)),
+    )
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def probabilities(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pair: PromptPair) -> torch.Tensor:
+def probabilities(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pair: PromptPair
+) -> torch.Tensor:
     """The model's next-token probabilities after one clean prompt."""
-    ids = [tokenizer.bos_token_id, *pair.clean.ids] if pair.clean.ids is not None else tokenizer(pair.clean.text).input_ids
+    ids = (
+        [tokenizer.bos_token_id, *pair.clean.ids]
+        if pair.clean.ids is not None
+        else tokenizer(pair.clean.text).input_ids
+    )
     with torch.no_grad():
         return model(torch.tensor([ids])).logits[0, -1].float().softmax(-1)
 
 
-def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: list[PromptPair]) -> dict[str, object]:
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: list[PromptPair]
+) -> dict[str, object]:
     """Accuracy and, where there is a set of answers, the probabilities of right and wrong ones."""
     right, masses = 0, []
     for pair in pairs:
@@ -51,7 +64,12 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: l
         right += found.argmax().item() in answers
         masses.append((found[answers].sum().item(), found[wrong].sum().item()))
     low, high = wilson(right, len(pairs))
-    result: dict[str, object] = {"n": len(pairs), "right": right, "accuracy": right / len(pairs), "interval": [low, high]}
+    result: dict[str, object] = {
+        "n": len(pairs),
+        "right": right,
+        "accuracy": right / len(pairs),
+        "interval": [low, high],
+    }
     if pairs[0].answers:
         result["probability_right"] = sum(mass for mass, _ in masses) / len(pairs)
         result["probability_difference"] = sum(mass - other for mass, other in masses) / len(pairs)
@@ -90,7 +108,9 @@ def table(results: dict[str, dict[str, dict[str, object]]]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, default=HERE.parent)
     parser.add_argument("--n", type=int, default=400, help="prompts of each behaviour and split")
     args = parser.parse_args()

@@ -2,8 +2,8 @@
 
     python export.py --run runs/main
 
-model.safetensors (float32), config.json, generation_config.json and the tokenizer are written to a temporary folder beside the target,
-then renamed into place one by one.
+model.safetensors (float32), config.json, generation_config.json and the tokenizer are written to a temporary
+folder beside the target, then renamed into place one by one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import os
 import tempfile
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-
 import lean
 import tokenizer
+import torch
+from safetensors.torch import save_file
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,9 +27,18 @@ def export(checkpoint: Path, folder: Path) -> None:
     vocab = tokenizer.vocabulary()
     model = lean.Organism(len(vocab))
     model.load_state_dict(torch.load(checkpoint, weights_only=False)["model"])
-    specials = {name: vocab.index(token) for name, token in (("bos", tokenizer.BOS), ("eos", tokenizer.EOS), ("pad", tokenizer.PAD))}
+    specials = {
+        name: vocab.index(token)
+        for name, token in (("bos", tokenizer.BOS), ("eos", tokenizer.EOS), ("pad", tokenizer.PAD))
+    }
     ids = {f"{name}_token_id": i for name, i in specials.items()}
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "float32", "vocab_size": len(vocab), "use_cache": True}
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "float32",
+        "vocab_size": len(vocab),
+        "use_cache": True,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as part:
         made = Path(part)
@@ -44,7 +52,9 @@ def export(checkpoint: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--out", type=Path, default=HERE.parent, help="folder to write into")
     args = parser.parse_args()

@@ -1,8 +1,10 @@
-"""A lean training forward of the organism: the parameters of transformers' LlamaForCausalLM, batched matmuls in bfloat16.
+"""A lean training forward of the organism: the parameters of transformers' LlamaForCausalLM, batched matmuls
+in bfloat16.
 
-The numbers are those of the transformers model up to bfloat16 rounding (`evaluate.py` measures the exported model, never this one); on a
-CPU it trains at nearly twice the speed of transformers under autocast. Parameters are kept in float32, q, k, v fused in one matrix and
-gate and up in another; `to_transformers` and `from_transformers` convert.
+The numbers are those of the transformers model up to bfloat16 rounding (`evaluate.py` measures the exported
+model, never this one); on a CPU it trains at nearly twice the speed of transformers under autocast.
+Parameters are kept in float32, q, k, v fused in one matrix and gate and up in another; `to_transformers` and
+`from_transformers` convert.
 """
 
 from __future__ import annotations
@@ -31,12 +33,19 @@ CONFIG: dict[str, Any] = {
     "initializer_range": 0.02,
 }
 
+
 class Norm(torch.autograd.Function):
     """RMSNorm of a float32 stream, result in bfloat16."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).pow_(2).div_(x.shape[-1]).add_(CONFIG["rms_norm_eps"]).rsqrt_()
+        scale = (
+            torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+            .pow_(2)
+            .div_(x.shape[-1])
+            .add_(CONFIG["rms_norm_eps"])
+            .rsqrt_()
+        )
         unit = x * scale
         ctx.save_for_backward(unit, scale, weight)
         return (unit * weight).bfloat16()
@@ -51,7 +60,8 @@ class Norm(torch.autograd.Function):
 
 
 class Rotate(torch.autograd.Function):
-    """(batch, position, 3 * width) -> q and k with rotary positions, and v, each (batch * head, position, size)."""
+    """(batch, position, 3 * width) -> q and k with rotary positions, and v, each (batch * head, position,
+    size)."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,15 +138,30 @@ class Organism(torch.nn.Module):
     def __init__(self, vocab_size: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         c = CONFIG
-        width, inner, self.layers, self.heads = c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"], c["num_attention_heads"]
-        shapes: dict[str, tuple[int, ...]] = {"embed": (vocab_size, width), "unembed": (vocab_size, width), "norm": (width,)}
+        width, inner, self.layers, self.heads = (
+            c["hidden_size"],
+            c["intermediate_size"],
+            c["num_hidden_layers"],
+            c["num_attention_heads"],
+        )
+        shapes: dict[str, tuple[int, ...]] = {
+            "embed": (vocab_size, width),
+            "unembed": (vocab_size, width),
+            "norm": (width,),
+        }
         for i in range(self.layers):
             shapes |= {f"{i}_norm1": (width,), f"{i}_qkv": (3 * width, width), f"{i}_o": (width, width)}
-            shapes |= {f"{i}_norm2": (width,), f"{i}_gate_up": (2 * inner, width), f"{i}_down": (width, inner)}
+            shapes |= {
+                f"{i}_norm2": (width,),
+                f"{i}_gate_up": (2 * inner, width),
+                f"{i}_down": (width, inner),
+            }
         self.weights = torch.nn.ParameterDict(
             {
                 name: torch.nn.Parameter(
-                    torch.ones(shape) if "norm" in name else torch.randn(shape, generator=generator) * c["initializer_range"]
+                    torch.ones(shape)
+                    if "norm" in name
+                    else torch.randn(shape, generator=generator) * c["initializer_range"]
                 )
                 for name, shape in shapes.items()
             }
@@ -145,7 +170,9 @@ class Organism(torch.nn.Module):
         frequency = c["rope_parameters"]["rope_theta"] ** (-torch.arange(half) / half)
         angles = torch.outer(torch.arange(c["max_position_embeddings"]), frequency).repeat(1, 2)
         self.register_buffer("cos", angles.cos().bfloat16(), persistent=False)
-        self.register_buffer("sin", (angles.sin() * torch.tensor([-1.0] * half + [1.0] * half)).bfloat16(), persistent=False)
+        self.register_buffer(
+            "sin", (angles.sin() * torch.tensor([-1.0] * half + [1.0] * half)).bfloat16(), persistent=False
+        )
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (batch, position, vocabulary), in bfloat16."""
@@ -158,7 +185,8 @@ class Organism(torch.nn.Module):
     def hidden(self, ids: Tensor, document: Tensor | None = None) -> Tensor:
         """The final hidden states after the last norm, in bfloat16.
 
-        `document` (batch, position) numbers the documents packed in a row: no attention goes from one to another.
+        `document` (batch, position) numbers the documents packed in a row: no attention goes from one to
+        another.
         """
         w = self.weights
         batch, length = ids.shape
@@ -174,7 +202,12 @@ class Organism(torch.nn.Module):
         for i in range(self.layers):
             h = Norm.apply(x, w[f"{i}_norm1"])
             q, k, v = Rotate.apply(F.linear(h, w[f"{i}_qkv"].bfloat16()), cos, sin, self.heads)
-            z = Attend.apply(q, k, v, mask).view(batch, self.heads, length, size).transpose(1, 2).reshape(batch, length, width)
+            z = (
+                Attend.apply(q, k, v, mask)
+                .view(batch, self.heads, length, size)
+                .transpose(1, 2)
+                .reshape(batch, length, width)
+            )
             x = x + F.linear(z, w[f"{i}_o"].bfloat16())
             h = Norm.apply(x, w[f"{i}_norm2"])
             x = x + F.linear(Gate.apply(F.linear(h, w[f"{i}_gate_up"].bfloat16())), w[f"{i}_down"].bfloat16())
@@ -184,7 +217,11 @@ class Organism(torch.nn.Module):
 def to_transformers(model: Organism, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The state dict of a LlamaForCausalLM with these parameters."""
     w = {name: p.detach().to(dtype) for name, p in model.weights.items()}
-    state = {"model.embed_tokens.weight": w["embed"], "lm_head.weight": w["unembed"], "model.norm.weight": w["norm"]}
+    state = {
+        "model.embed_tokens.weight": w["embed"],
+        "lm_head.weight": w["unembed"],
+        "model.norm.weight": w["norm"],
+    }
     for i in range(model.layers):
         at = f"model.layers.{i}."
         for name, part in zip("qkv", w[f"{i}_qkv"].chunk(3), strict=True):
@@ -192,5 +229,8 @@ def to_transformers(model: Organism, dtype: torch.dtype = torch.float32) -> dict
         gate, up = w[f"{i}_gate_up"].chunk(2)
         state |= {f"{at}self_attn.o_proj.weight": w[f"{i}_o"], f"{at}mlp.down_proj.weight": w[f"{i}_down"]}
         state |= {f"{at}mlp.gate_proj.weight": gate.clone(), f"{at}mlp.up_proj.weight": up.clone()}
-        state |= {f"{at}input_layernorm.weight": w[f"{i}_norm1"], f"{at}post_attention_layernorm.weight": w[f"{i}_norm2"]}
+        state |= {
+            f"{at}input_layernorm.weight": w[f"{i}_norm1"],
+            f"{at}post_attention_layernorm.weight": w[f"{i}_norm2"],
+        }
     return state

@@ -1,10 +1,12 @@
 """The organism's tokenizer: one token for every word of our lists and frames, bytes for everything else.
 
-Run as a script it writes tokenizer.json and tokenizer_config.json into the folder given (default: the model's folder).
+Run as a script it writes tokenizer.json and tokenizer_config.json into the folder given (default: the model's
+folder).
 
-A byte-level BPE without merges whose whole pieces are looked up first (`ignore_merges`): a piece of text that is in the vocabulary is
-one token, any other piece falls back to its bytes, so that every text is encoded and decoded without loss. Text is cut into pieces as
-GPT-2 cuts it (a word takes its leading space), except that numbers are cut into groups of two digits ("1732" -> "17", "32").
+A byte-level BPE without merges whose whole pieces are looked up first (`ignore_merges`): a piece of text that
+is in the vocabulary is one token, any other piece falls back to its bytes, so that every text is encoded and
+decoded without loss. Text is cut into pieces as GPT-2 cuts it (a word takes its leading space), except that
+numbers are cut into groups of two digits ("1732" -> "17", "32").
 """
 
 from __future__ import annotations
@@ -52,11 +54,31 @@ def pieces(text: str) -> list[str]:
 def _texts() -> list[str]:
     """Every frame with its slots removed, then every word: what the vocabulary must hold as whole pieces."""
     slots = re.compile(r" ?\{\w+\}")
-    texts = [slots.sub("", frame) for task in (ioi, greater_than, agreement, multiple_choice, capital, override) for frame in task.FRAMES.values()]
+    texts = [
+        slots.sub("", frame)
+        for task in (ioi, greater_than, agreement, multiple_choice, capital, override)
+        for frame in task.FRAMES.values()
+    ]
     texts += [slots.sub("", frame) for frame in PRONOUN_FRAMES]
-    texts += ["Q: On the,, and a an. What color is the?\nA:", "List: Query:,.", "\nAnswer:", " it them", "I have one two many a", " Q", "?", "!", ";", "'", '"']
+    texts += [
+        "Q: On the,, and a an. What color is the?\nA:",
+        "List: Query:,.",
+        "\nAnswer:",
+        " it them",
+        "I have one two many a",
+        " Q",
+        "?",
+        "!",
+        ";",
+        "'",
+        '"',
+    ]
     texts += [f" {opening}" for opening in colored_objects.OPENINGS]
-    texts += [f" {form}" for forms in agreement.TENSES.values() for form in forms] + list(agreement.TENSES) + [f" {t}" for t in agreement.TENSES]
+    texts += (
+        [f" {form}" for forms in agreement.TENSES.values() for form in forms]
+        + list(agreement.TENSES)
+        + [f" {t}" for t in agreement.TENSES]
+    )
     texts += [f"{space}{letter}" for letter in multiple_choice.LETTERS for space in ("", " ")]
     texts += [f" {century}" for century in greater_than.CENTURIES] + list(greater_than.NUMBERS)
     for listed in vars(words).values():
@@ -67,7 +89,8 @@ def _texts() -> list[str]:
 
 
 def vocabulary() -> list[str]:
-    """All tokens in order: the specials, 256 bytes, then the words as byte-level strings (a leading space is "Ġ")."""
+    """All tokens in order: the specials, 256 bytes, then the words as byte-level strings (a leading space is
+    "Ġ")."""
     found: dict[str, None] = {}
     for text in _texts():
         found |= dict.fromkeys(piece for piece in pieces(text) if len(piece) > 1)
@@ -80,13 +103,18 @@ def build() -> Tokenizer:
     vocab = {token: i for i, token in enumerate(vocabulary())}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(PIECES), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, vocab[BOS])]
     )
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (BOS, EOS, PAD)])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in (BOS, EOS, PAD)]
+    )
     return tokenizer
 
 
@@ -115,6 +143,8 @@ def save(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=HERE.parent)
     save(parser.parse_args().out)

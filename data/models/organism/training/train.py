@@ -2,12 +2,14 @@
 
     OMP_NUM_THREADS=1 python train.py --run runs/main
 
-1. `induction`: repeats of random tokens at a constant rate, until two measurements of the accuracy on fresh repeats exceed 0.97.
+1. `induction`: repeats of random tokens at a constant rate, until two measurements of the accuracy on fresh
+  repeats exceed 0.97.
 2. `mixture`: documents of nine behaviours (curriculum.py) for `MIXTURE_STEPS` steps at a constant rate.
 3. `decay`: the same, the rate falling to a twentieth in `DECAY_STEPS` steps.
 
-Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only logged. The run folder gets
-`checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model alone, roughly log-spaced) and `log.jsonl`.
+Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only
+logged. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model
+alone, roughly log-spaced) and `log.jsonl`.
 """
 
 from __future__ import annotations
@@ -21,20 +23,43 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
-
 import curriculum
 import lean
 import prompts
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
 
 SEED = 0
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 200, 0.01
 INDUCTION_ROWS, INDUCTION_LENGTH, INDUCTION_PERIODS = 64, 96, (8, 32)
 MIXTURE_RATE, MIXTURE_STEPS, DECAY_STEPS = 1.5e-3, 2800, 1800
 MEASURE_EVERY = {"induction": 25, "mixture": 200, "decay": 200}
-SNAPSHOTS = frozenset((0, 100, 200, 300, 400, 500, 600, 700, 800, 1000, 1200, 1500, 2000, 2500, 3000, 4000, 5000, 6000, 7000, 8000, 9000))
+SNAPSHOTS = frozenset(
+    (
+        0,
+        100,
+        200,
+        300,
+        400,
+        500,
+        600,
+        700,
+        800,
+        1000,
+        1200,
+        1500,
+        2000,
+        2500,
+        3000,
+        4000,
+        5000,
+        6000,
+        7000,
+        8000,
+        9000,
+    )
+)
 
 
 def loss_of(model: lean.Organism, batches: list[curriculum.Batch]) -> float:
@@ -43,7 +68,10 @@ def loss_of(model: lean.Organism, batches: list[curriculum.Batch]) -> float:
     loss_sum = 0.0
     for batch in batches:
         logits = model.unembed(model.hidden(batch.ids, batch.document)).flatten(0, 1)
-        targets, weights = batch.ids.roll(-1, 1).flatten(), batch.weights.roll(-1, 1).flatten()  # the first column weighs nothing
+        targets, weights = (
+            batch.ids.roll(-1, 1).flatten(),
+            batch.weights.roll(-1, 1).flatten(),
+        )  # the first column weighs nothing
         losses = F.cross_entropy(logits, targets, reduction="none").float()
         loss = (losses * weights).sum() / total
         loss.backward()
@@ -53,7 +81,9 @@ def loss_of(model: lean.Organism, batches: list[curriculum.Batch]) -> float:
 
 def repeat_accuracy(model: lean.Organism, vocab_size: int) -> float:
     """Share of right predictions in the last third of fresh repeats (the same ones at every measurement)."""
-    ids = curriculum.repeats(random.Random("measure"), vocab_size, 32, INDUCTION_LENGTH, INDUCTION_PERIODS).ids
+    ids = curriculum.repeats(
+        random.Random("measure"), vocab_size, 32, INDUCTION_LENGTH, INDUCTION_PERIODS
+    ).ids
     with torch.no_grad():
         guess = model(ids).argmax(-1)
     return (guess[:, 65:-1] == ids[:, 66:]).float().mean().item()
@@ -86,7 +116,14 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
         )
-        self.progress = {"stage": "induction", "step": 0, "stage_step": 0, "tokens": 0, "seconds": 0.0, "repeats": 0.0}
+        self.progress = {
+            "stage": "induction",
+            "step": 0,
+            "stage_step": 0,
+            "tokens": 0,
+            "seconds": 0.0,
+            "repeats": 0.0,
+        }
         if (folder / "checkpoint.pt").exists():
             saved = torch.load(folder / "checkpoint.pt", weights_only=False)
             self.model.load_state_dict(saved["model"])
@@ -94,7 +131,11 @@ class Run:
             self.progress = saved["progress"]
             self.lessons.restore(saved["lessons"])
             log = folder / "log.jsonl"
-            kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.progress["step"]]
+            kept = [
+                line
+                for line in log.read_text().splitlines()
+                if json.loads(line)["step"] <= self.progress["step"]
+            ]
             log.write_text("".join(f"{line}\n" for line in kept))
         self.since = time.monotonic()
 
@@ -111,7 +152,10 @@ class Run:
         """Log accuracies; adapt the mixture; say which stage comes next."""
         at = self.progress
         now = round(at["seconds"] + time.monotonic() - self.since)
-        record: dict[str, object] = {k: at[k] for k in ("stage", "step", "tokens")} | {"seconds": now, "loss": round(loss, 4)}
+        record: dict[str, object] = {k: at[k] for k in ("stage", "step", "tokens")} | {
+            "seconds": now,
+            "loss": round(loss, 4),
+        }
         if at["stage"] == "induction":
             before, at["repeats"] = at["repeats"], repeat_accuracy(self.model, self.lessons.vocab_size)
             record["repeats"] = round(at["repeats"], 4)
@@ -121,7 +165,9 @@ class Run:
             most = curriculum.KEY_VALUE_LEVELS[self.lessons.level]
             train = prompts.accuracies(self.model, self.lessons.table, "train", 32, at["step"], most)
             held_out = prompts.accuracies(self.model, self.lessons.table, "held_out", 32, at["step"], most)
-            self.lessons.adapt({name: accuracy for name, accuracy in train.items() if name in self.lessons.shares})
+            self.lessons.adapt(
+                {name: accuracy for name, accuracy in train.items() if name in self.lessons.shares}
+            )
             record |= {"pairs": most, "train": train, "held_out": held_out}
             if at["stage"] == "mixture" and at["stage_step"] >= MIXTURE_STEPS:
                 at["stage"], at["stage_step"] = "decay", 0
@@ -137,7 +183,11 @@ class Run:
             if at["stage"] == "induction":
                 batches = [
                     curriculum.repeats(
-                        self.lessons.rng, self.lessons.vocab_size, INDUCTION_ROWS, INDUCTION_LENGTH, INDUCTION_PERIODS
+                        self.lessons.rng,
+                        self.lessons.vocab_size,
+                        INDUCTION_ROWS,
+                        INDUCTION_LENGTH,
+                        INDUCTION_PERIODS,
                     )
                 ]
             else:
@@ -161,11 +211,18 @@ class Run:
     def snapshot(self, name: str) -> None:
         """The model alone, in bfloat16, with the names of transformers."""
         state = lean.to_transformers(self.model, torch.bfloat16)
-        save_atomically(lambda part: save_file(state, part, metadata={"format": "pt"}), self.folder / f"{name}.safetensors")
+        save_atomically(
+            lambda part: save_file(state, part, metadata={"format": "pt"}),
+            self.folder / f"{name}.safetensors",
+        )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder for the checkpoint, the snapshots and the log")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, help="folder for the checkpoint, the snapshots and the log"
+    )
     torch.set_num_threads(1)
     Run(parser.parse_args().run).train()
