@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from interp.core import compare
+from interp.core.errors import InterpError
 from interp.report.panels import Panel
 from interp.report.results import TaskResult
 from interp.views import colours, labels
@@ -41,13 +42,21 @@ def agreement(drawn: Sequence[Panel], k: int) -> dict[str, Any] | None:
             if i == j:
                 cells.append({"text": "", "small": "", "style": "self"})
             elif j < i:
-                found = compare.rank_agreement(one.scores, other.scores)
-                cells.append({"text": labels.number(found.value, 2), "small": labels.interval(found.low, found.high), "style": colours.level(found.value, 1.0)})
+                cells.append(_correlation(one, other))
             else:
                 cells.append({"text": f"{_shared(one, other, k)} of {k}", "small": "", "style": "up"})
         rows.append({"label": one.label, "cells": cells})
     heads = int(np.isfinite(alike[0].mean).sum())
     return {"columns": [panel.label for panel in alike], "rows": rows, "k": k, "heads": heads, "chance": labels.number(k * k / heads, 2), "line": _line(heads, k)}
+
+
+def _correlation(one: Panel, other: Panel) -> dict[str, str]:
+    """A cell below the diagonal; measures may be of different metrics, as only ranks are compared."""
+    try:
+        found = compare.rank_agreement(one.scores, other.scores, across=("metric",))
+    except InterpError as undefined:    # too few heads, or no order among them: said in place of a number
+        return {"text": "–", "small": undefined.true, "style": "self"}
+    return {"text": labels.fixed(found.value, 2), "small": labels.interval(found.low, found.high, 2), "style": colours.level(found.value, 1.0)}
 
 
 def shared_heads(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> dict[str, Any] | None:
@@ -78,8 +87,11 @@ def shared_heads(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> di
 
 
 def _pair(one: Panel, other: Panel, k: int) -> dict[str, Any]:
-    found = compare.rank_agreement(one.scores, other.scores, across=("task", "metric"))
-    return {"rho": labels.number(found.value, 2), "interval": labels.interval(found.low, found.high), "overlap": _shared(one, other, k)}
+    try:
+        found = compare.rank_agreement(one.scores, other.scores, across=("task", "metric"))
+    except InterpError as undefined:    # too few heads, or no order among them: said in place of a number
+        return {"rho": "–", "interval": undefined.true, "overlap": _shared(one, other, k)}
+    return {"rho": labels.fixed(found.value, 2), "interval": labels.interval(found.low, found.high, 2), "overlap": _shared(one, other, k)}
 
 
 def _votes(drawn: Sequence[Panel], k: int) -> Counter[str]:

@@ -1,0 +1,36 @@
+"""The shell: ``interp list``, ``interp score``, ``interp report``.
+
+What cannot be done is said in one sentence on stderr, with exit code 2 and nothing half-written. ``interp --help`` and
+``interp list`` import no torch.
+"""
+
+import os
+import sys
+
+import typer
+
+from interp.cli.listing import list_
+from interp.cli.reporting import report
+from interp.cli.scoring import score
+from interp.core.errors import InterpError
+
+FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""For commands that take the options of measures and tasks as their own."""
+
+app = typer.Typer(
+    name="interp", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    help="Which attention heads do what, in which task, and how sure are we?\n\n"
+         "Example: `interp report --model organism --task ioi --out ioi.html`")
+app.command("list")(list_)
+app.command("score", context_settings=FREE)(score)
+app.command("report", context_settings=FREE)(report)
+
+
+def main() -> None:
+    """Run the command line."""
+    os.environ.setdefault("TQDM_DISABLE", "1")    # bars of the model libraries; our own stay
+    try:
+        app()
+    except InterpError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)

@@ -1,0 +1,109 @@
+"""``interp score``: head scores by one or more measures, saved as parquet and shown as a table."""
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from interp.cli import arguments
+from interp.cli.arguments import check_options, check_place, load_model, split, tasks_of
+from interp.core.errors import InterpError
+from interp.core.registry import unknown
+
+
+def score(
+    measure: Annotated[list[str], typer.Argument(metavar="MEASURE", help="Measures by name, and their options.", show_default=False)],
+    model: arguments.Model = "",
+    task: Annotated[str, typer.Option("--task", "-t", help="A task by name.", show_default=False)] = "",
+    prompts: arguments.Prompts = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the scores.", show_default=False)] = None,
+    n: arguments.Number = None,
+    seed: arguments.Seed = 0,
+    device: arguments.Device = None,
+    dtype: arguments.Dtype = "float32",
+    backend: arguments.Backend = None,
+    metric: arguments.Metric = None,
+    batch_size: arguments.BatchSize = None,
+    top: Annotated[int, typer.Option("--top", help="Heads in the printed table.")] = 10,
+) -> None:
+    """Score every head by one or more measures: one parquet file for each, and a table with intervals.
+
+    Options of the measures and of the task are given by their names (`interp list measures`); an option goes to every
+    measure that has it.
+
+    Example: `interp score activation_patching ablation --kind zero --model organism --task ioi -n 64 --out scores`
+    """
+    from interp.measures.catalog import catalog
+
+    names, given = split(measure)
+    entries = catalog()
+    if not names:
+        raise InterpError("score heads", "no measure was given", f"give one or more of {', '.join(entries)}")
+    for name in names:
+        if name not in entries:
+            raise unknown("measure", name, list(entries))
+    if task and prompts:
+        raise InterpError("choose prompts", "both a task and a file were given", "give one of --task and --prompts")
+    (chosen,) = tasks_of([task] if task else [], prompts[:1] if prompts else None)
+    theirs = {name: [option.name for option in entries[name].options if option.name not in ("progress", "metric", "batch_size", "seed")] for name in names}
+    check_options(given, theirs | {f"the task {chosen.name}": list(getattr(chosen, "options", ()))}, (*arguments.COMMON, "top"))
+    if out is None:
+        raise InterpError("score heads", "no place for the scores was given", "give --out FOLDER")
+    check_place(out, "folder")
+
+    from interp.measures.measure import find
+    from interp.measures.options import read
+
+    loaded = load_model(model, device, dtype, backend)
+    own = {option: typed(text, getattr(chosen, "options", {})[option]) for option, text in given.items()
+           if option not in {o for options in theirs.values() for o in options}}
+    batch = chosen.batch(loaded, n, seed, metric=metric, **own)
+    results = []
+    for name in names:
+        function = find(name)
+        parameters = inspect.signature(function).parameters
+        options = {option: read(text, parameters[option].annotation) for option, text in given.items() if option in theirs[name]}
+        scores = function(loaded, batch, **options, **{k: v for k, v in {"batch_size": batch_size, "seed": seed}.items() if k in parameters})
+        results.append((scores, "".join(f".{option}={given[option]}" for option in given if option in theirs[name])))
+    for scores, said in results:
+        path = scores.save(out / f"{batch.task}.{scores.provenance.measure}{said.replace('/', '_')}.parquet".replace(" ", "_"))
+        _show(scores, top, path)
+
+
+def typed(text: str, default: Any) -> Any:
+    """The value of a task's option, read as its default's type."""
+    if isinstance(default, bool):
+        return text.lower() in ("true", "yes", "1")
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError as error:
+            raise InterpError(f"read {text!r}", f"a number like {default} is needed", "give a number") from error
+    return text
+
+
+def _show(scores: Any, top: int, path: Path) -> None:
+    """The largest heads of one measure as a table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from interp.report.panels import measure_label
+    from interp.views import labels
+
+    record, frame = scores.provenance, scores.top(top)
+    table = Table(title=f"{measure_label(record.measure, record.options, record.direction)}: {record.task['name']}, {record.model['name']}, "
+                        f"{labels.plural(scores.n_prompts, 'prompt')}", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    further = list(scores.dims[3:])
+    for column in ("head", *further, record.metric, "95 % interval", "q", "of the whole"):
+        table.add_column(column, justify="left" if column in ("head", *further) else "right")
+    for row in frame.to_dict("records"):
+        table.add_row(str(row["head"]), *(str(row[dim]) for dim in further), labels.number(row["mean"]), labels.interval(row["low"], row["high"]),
+                      labels.probability(row["q"]).removeprefix("= ") + ("" if row["significant"] else " n.s."), labels.percent(row["normalized"]))
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
+    if refused := frame.attrs.get("normalized"):
+        console.print(refused, style="dim")
+    console.print(f"saved: {path}\n")
