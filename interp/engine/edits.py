@@ -24,8 +24,8 @@ from interp.engine.prompts import Prompts, selected
 from interp.engine.sources import Source
 from interp.models.sites import PER_KV_HEAD, SQUARE, Site
 
-ROUNDING = 2e-6
-"""A change below this part of the largest selected entry is rounding, not an effect."""
+ROUNDING = 16 * torch.finfo(torch.float32).eps
+"""A change below this part of the largest selected entry is rounding, not an effect (in float64, 16 units of its own)."""
 NEVER = -1e8
 """A score at or below this (or below half the least number of the type) is masked: its key is invisible."""
 
@@ -138,7 +138,7 @@ def _changed(before: Tensor, after: Tensor, entries: Tensor) -> Tensor:
     before, after = before.detach(), after.detach()
     moved = torch.where(entries, (after - before).abs(), 0).flatten(1).amax(dim=1)
     size = torch.where(entries, torch.maximum(after.abs(), before.abs()), 0).flatten(1).amax(dim=1)
-    return ~(moved <= ROUNDING * size)
+    return ~(moved <= min(ROUNDING, 16 * torch.finfo(size.dtype).eps) * size)
 
 
 def _entries(x: Tensor, prompts: Prompts, item: Intervention, seen: Tensor | None) -> Tensor:

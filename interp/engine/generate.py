@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from interp.core.errors import InterpError
 from interp.engine.edits import Record
@@ -17,10 +18,17 @@ from interp.models.sites import SQUARE
 
 @dataclass(frozen=True)
 class Generated:
-    """What was generated: token ids [n, steps], and where a token is (False after a stop token) [n, steps] bool."""
+    """What was generated.
+
+    Attributes:
+        ids: token ids [n, steps].
+        mask: where a token is (False after a stop token), bool [n, steps].
+        logits: those that each token was chosen from [n, steps, vocab] (NaN where no step was taken), if asked for.
+    """
 
     ids: Tensor
     mask: Tensor
+    logits: Tensor | None = None
 
     def rows(self) -> list[list[int]]:
         """The generated ids of each prompt, the stop token included."""
@@ -28,7 +36,7 @@ class Generated:
 
 
 def generate(model: Any, batch: Any, new_tokens: int, interventions: Interventions = (), on: str = "clean", *,
-             stop: Collection[int] = (), batch_size: int | None = None, cache: bool = True,
+             stop: Collection[int] = (), batch_size: int | None = None, cache: bool = True, logits: bool = False,
              may_be_identity: bool = False) -> Generated:
     """The most likely continuation of each prompt, ``new_tokens`` long or up to and with a token of ``stop``.
 
@@ -40,6 +48,7 @@ def generate(model: Any, batch: Any, new_tokens: int, interventions: Interventio
     Args:
         cache: keep keys and values between steps; False computes the whole sequence anew at each step (the same tokens,
             slowly).
+        logits: also return the logits of each step.
 
     Raises:
         InterpError: for values that name no activation for tokens yet to come (a resampling or a mean by position of all
@@ -62,22 +71,23 @@ def generate(model: Any, batch: Any, new_tokens: int, interventions: Interventio
         records = [Record() for _ in interventions]
         with torch.no_grad():
             parts.append(_decode(model, chunk(model, prepared, rows, interventions), new_tokens, interventions, records,
-                                 stop, cache))
+                                 stop, cache, logits))
         acted.append(did_act(interventions, records, len(rows)))
     if not may_be_identity:
         refuse_identity(interventions, torch.cat(acted, dim=1), on)
-    steps = max(part.shape[1] for part in parts)
-    ids = torch.cat([torch.nn.functional.pad(part, (0, steps - part.shape[1])) for part in parts])
+    steps = max(part.shape[1] for part, _ in parts)
+    ids = torch.cat([pad(part, (0, steps - part.shape[1])) for part, _ in parts])
+    chosen_from = [pad(part, (0, 0, 0, steps - part.shape[1]), value=torch.nan) for _, part in parts if logits]
     stopped = torch.isin(ids, torch.tensor(sorted(stop), dtype=ids.dtype, device=ids.device))
     mask = stopped.int().cumsum(dim=1) - stopped.int() == 0
-    return Generated(ids, mask)
+    return Generated(ids, mask, torch.cat(chosen_from) if logits else None)
 
 
 def _decode(model: Any, part: Chunk, new_tokens: int, interventions: tuple[Intervention, ...], records: list[Record],
-            stop: Collection[int], cached: bool) -> Tensor:
-    """Generated ids [n, steps] for one chunk of prompts."""
+            stop: Collection[int], cached: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    """Generated ids [n, steps] and, if they are to be kept, logits [n, steps, vocab] for one chunk of prompts."""
     now, ids = part.prompts, part.prompts.inputs["input_ids"]
-    fed, cache, out = ids, None, []
+    fed, cache, out, kept = ids, None, [], []
     stops = torch.tensor(sorted(stop), dtype=ids.dtype, device=ids.device)
     done = torch.zeros(now.n, dtype=torch.bool, device=ids.device)
     for _ in range(new_tokens):
@@ -86,13 +96,14 @@ def _decode(model: Any, part: Chunk, new_tokens: int, interventions: tuple[Inter
         passed = model.run(inputs, edits, cache=cache, use_cache=True) if cached else model.run(inputs, edits)
         token = passed.logits[:, -1].argmax(dim=-1)
         out.append(token)
+        kept.append(passed.logits[:, -1:] if keep else passed.logits[:, :0])
         done |= torch.isin(token, stops)
         if bool(done.all()):
             break
         cache = passed.cache
         fed = token[:, None] if cached else torch.cat([fed, token[:, None]], dim=1)
         now = replace(now, mask=torch.cat([now.mask, torch.ones_like(now.mask[:, :1])], dim=1))
-    return torch.stack(out, dim=1)
+    return torch.stack(out, dim=1), torch.cat(kept, dim=1)
 
 
 def left_padded(prompts: Prompts) -> Prompts:

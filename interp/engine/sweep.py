@@ -81,5 +81,6 @@ def sweep_record(model: Any, batch: Any, interventions: Sequence[Interventions],
 
 def _bar(progress: bool | None) -> Progress:
     shown = sys.stderr.isatty() if progress is None else progress
+    console = Console(stderr=True)
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                    console=Console(stderr=True), disable=not shown, transient=True)
+                    console=console, disable=not shown, transient=console.is_terminal)
