@@ -40,10 +40,10 @@ def bridge_of(network: nn.Module, tokenizer: Any = None, *, check: bool = True) 
         raise InterpError(asked, f"TransformerLens fails on it ({type(error).__name__}: {error})".rstrip("."),
                           "use the transformers backend") from error
     bridge.eval()
+    _cast_rotated(bridge)
     if expected is not None:
-        got = _probe(bridge.original_model)
-        difference = float((got - expected).abs().max())
-        if not difference <= _tolerance(expected):
+        difference = float((_probe(bridge.original_model) - expected).abs().max())
+        if not difference <= _tolerance(expected, next(network.parameters()).dtype):
             raise InterpError(asked, f"the bridge's logits differ from the network's by {difference:.2g}",
                               "use the transformers backend")
     if tokenizer is not None:
@@ -51,8 +51,20 @@ def bridge_of(network: nn.Module, tokenizer: Any = None, *, check: bool = True) 
     return bridge
 
 
-def _tolerance(x: Tensor) -> float:
-    return 1e-4 * max(1.0, float(x.abs().max())) if x.dtype == torch.float32 else 0.05 * float(x.abs().max())
+def _cast_rotated(bridge: Any) -> None:
+    """Bring rotated queries and keys back to the dtype of the weights, as transformers does where the rotation is in float32
+    (OLMo-2); the bridge leaves them so and then fails in lower precision."""
+    dtype = bridge.cfg.dtype
+    for block in bridge._modules.get("blocks", ()):
+        attention = block._modules.get("attn")
+        for name in ("hook_rot_q", "hook_rot_k"):
+            if attention is not None and name in attention._modules and dtype != torch.float32:
+                attention._modules[name].register_forward_hook(lambda module, args, out: out.to(dtype))
+
+
+def _tolerance(x: Tensor, dtype: torch.dtype) -> float:
+    size = float(x.abs().max())
+    return 1e-4 * max(1.0, size) if dtype == torch.float32 else 0.05 * size
 
 
 def _probe(network: Any) -> Tensor:

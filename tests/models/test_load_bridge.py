@@ -54,6 +54,16 @@ def test_a_bridge_in_memory_is_verified(name: str):
     assert torch.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["transformers", "transformer_lens"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["gpt2", "olmo2", "bert", "bart"])
+def test_no_site_is_refused_for_its_rounding(name: str, dtype: str, backend: str):
+    """Patterns of GPT-2 are rounded to the weights' precision; logits of BART come in a higher one."""
+    model = interp.load(tiny(name), dtype=dtype, backend=backend)
+    assert model.verification.refused == {}
+    assert model.dtype == getattr(torch, dtype)
+
+
 def test_the_backend_is_chosen_by_name():
     plain, lens = pair("gpt2")
     assert (plain.backend.name, lens.backend.name) == ("transformers", "transformer_lens")
