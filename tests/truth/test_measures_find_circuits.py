@@ -17,6 +17,7 @@ from interp.measures import ablation, activation_patching
 from interp.measures.logit_decomposition import logit_decomposition
 from interp.models.handmade import HANDMADE
 from interp.models.sites import Site
+from interp.tasks import from_tokens
 
 TRUTHS = [(name, corruption, kind) for name in HANDMADE for corruption, kind in HANDMADE[name]().truths]
 CASES = sorted({(name, corruption) for name, corruption, _ in TRUTHS})
@@ -124,3 +125,28 @@ def test_each_head_acts_where_the_circuit_says(name, corruption, truth):
                 assert np.abs(here).mean() > 0.4 * np.abs(whole.values[head.layer, head.head]).mean() > 0.3
             elif (role, span) != ("previous token", "key"):
                 assert np.abs(here).max() < 1e-4, (role, span)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_prompts_of_unequal_length_score_as_each_does_alone(side):
+    """An induction prompt may lose its first letters, up to the first of its two keys."""
+    made = built("handmade-induction")
+    pairs = []
+    for pair in made.pairs(12, seed=5):
+        drop = min(pair.positions["key"], pair.positions["other_key"]) - 1
+        pairs.append(replace(pair, clean=(0, *pair.clean[1 + drop :]), corrupt=(0, *pair.corrupt[1 + drop :]),
+                             positions={name: at - drop for name, at in pair.positions.items()}))
+    assert len({len(pair.clean) for pair in pairs}) > 3
+    batch = from_tokens([pair.clean for pair in pairs], [pair.corrupt for pair in pairs], [pair.answer for pair in pairs],
+                        [pair.wrong for pair in pairs], padding_side=side, model=loaded(made),
+                        positions={"value": [pair.positions["value"] for pair in pairs]})
+    whole = activation_patching(loaded(made), batch)
+    at_value = activation_patching(loaded(made), batch, positions="value")
+    for i, pair in enumerate(pairs):
+        for head, effect in removal_effects(made, [pair], "noising").items():
+            np.testing.assert_allclose(whole.values[head.layer, head.head, i], effect[0], atol=1e-4)
+    previous, last = made.heads["previous token"], made.heads["induction"]
+    np.testing.assert_allclose(whole.values[previous.layer, previous.head], 20, atol=1e-3)       # the other value is copied
+    np.testing.assert_allclose(at_value.values[previous.layer, previous.head], 10, atol=1e-3)    # nothing matches the key
+    assert np.abs(at_value.values[last.layer, last.head]).max() < 1e-4
+    assert auroc(whole, made.true_heads) == 1.0
