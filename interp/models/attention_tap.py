@@ -2,8 +2,8 @@
 
 Most modules hand q, k and v to transformers' attention interface; there ``interp_attention`` stands in for the module's own
 eager function and calls it. The softmax inside is intercepted (a ``TorchFunctionMode``): its input is the scores, its output
-the pattern. Modules that compute attention inline (GPT-J, Falcon, Bloom) are run under the same mode, where the product before
-the softmax gives q and k and the product after it gives v.
+the pattern. Modules that compute attention inline (GPT-J, Falcon, Bloom) are run under the same mode, where the product
+before the softmax gives q and k and the product after it gives v.
 """
 
 import sys

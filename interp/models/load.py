@@ -91,7 +91,8 @@ def _of_network(network: nn.Module, name: str, revision: str | None, device: tor
         from interp.models.bridge_of import bridge_of
 
         used = BridgeBackend(bridge_of(twin, tokenizer))
-    checked = _verified(used, twin, asked) if verify else None
+    own = network.config._attn_implementation
+    checked = _verified(used, twin, own if own == "sdpa" else "eager", asked) if verify else None
     parameter = next(twin.parameters())
     embedding = twin.get_output_embeddings() if hasattr(twin, "get_output_embeddings") else None
     return Model(name, used, tokenizer, revision, parameter.dtype, parameter.device, context_length(twin.config),
@@ -135,12 +136,12 @@ def _logits(output: Any) -> Tensor:
     return output["logits"] if "logits" in output else output["last_hidden_state"]
 
 
-def _verified(backend: Backend, twin: nn.Module, asked: str) -> Verification:
-    """Check the backend against the network run as it is, and take out the sites that failed."""
+def _verified(backend: Backend, twin: nn.Module, own: str, asked: str) -> Verification:
+    """Check the backend against the network run with its own attention implementation; take out sites that failed."""
     inputs = sample_inputs(twin)
 
     def untouched(given: Mapping[str, Tensor]) -> Tensor:
-        set_attention(twin, "eager")
+        set_attention(twin, own)
         try:
             output = twin(**given)
         finally:
@@ -227,8 +228,7 @@ def _pretrained(source: str, revision: str | None, dtype: torch.dtype) -> tuple[
     named = (getattr(transformers, name) for name in names if hasattr(transformers, name))
     cls = next(named, transformers.AutoModelForCausalLM)
     with _no_progress_bar():
-        network, info = cls.from_pretrained(source, revision=revision, dtype=dtype, config=config, output_loading_info=True,
-                                            attn_implementation="eager")
+        network, info = cls.from_pretrained(source, revision=revision, dtype=dtype, config=config, output_loading_info=True)
     return network, sorted(info["missing_keys"])
 
 

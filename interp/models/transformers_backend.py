@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from interp.core.errors import InterpError
 from interp.models.attention_tap import IMPLEMENTATION, CoreTap, register, tapped_forward, tapped_update
 from interp.models.backend import Edit, Run, Stack
+from interp.models.corrections import correct
 from interp.models.direct_logits import DirectLogits, find_direct_logits
 from interp.models.frozen_norm import frozen_norm
 from interp.models.hooks import head_output, install
@@ -261,6 +262,7 @@ def _with_same_weights(network: nn.Module, device: Any, dtype: torch.dtype | Non
     for module in twin.modules():
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.to(device=device)
+    correct(twin)
     set_attention(twin, IMPLEMENTATION)
     if dtype is not None:
         twin.config.dtype = dtype

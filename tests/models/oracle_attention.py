@@ -1,8 +1,8 @@
 """A slow path that shares nothing with the backend: transformers models with their attention written out head by head.
 
-``slow_run(model, architecture, inputs, changes)`` runs an untouched transformers model whose file's eager attention function (or,
-where attention is computed inline, its small methods) is replaced for the time of the call by a loop over heads in which
-``changes`` are made by hand. Modules are addressed by the names that the architecture's file gives them.
+``slow_run(model, architecture, inputs, changes)`` runs an untouched transformers model whose file's eager attention function
+(or, where attention is computed inline, its small methods) is replaced for the time of the call by a loop over heads in
+which ``changes`` are made by hand. Modules are addressed by the names that the architecture's file gives them.
 """
 
 import contextlib
@@ -38,14 +38,16 @@ NAMES = {
     },
 }
 for _name in ("falcon", "falcon_new", "falcon_alibi"):
-    NAMES[_name] = {"self": {"block": "transformer.h.{}", "core": "self_attention", "out": "self_attention.dense", "mlp": "mlp"}}
-for _name in ("llama", "qwen2", "qwen3", "mistral", "mixtral", "gemma2", "gemma3", "phi3", "gpt_oss", "deepseek_v3", "olmo2"):
+    NAMES[_name] = {"self": GPT | {"core": "self_attention", "out": "self_attention.dense"}}
+for _name in ("llama", "qwen2", "qwen3", "mistral", "mixtral", "gemma2", "gemma3", "phi3", "gpt_oss", "deepseek_v3",
+              "olmo2"):
     NAMES[_name] = {"self": LLAMA}
 INLINE = ("gptj", "falcon", "falcon_new", "falcon_alibi", "bloom")
 # What residual stream between attention and MLP enters, by a module of the block that reads it and nothing else.
 AFTER_ATTENTION = {
-    "gpt2": "ln_2", "llama": "post_attention_layernorm", "qwen2": "post_attention_layernorm", "phi3": "post_attention_layernorm",
-    "qwen3": "post_attention_layernorm", "mistral": "post_attention_layernorm", "mixtral": "post_attention_layernorm",
+    "gpt2": "ln_2", "llama": "post_attention_layernorm", "qwen2": "post_attention_layernorm",
+    "phi3": "post_attention_layernorm", "qwen3": "post_attention_layernorm", "mistral": "post_attention_layernorm",
+    "mixtral": "post_attention_layernorm",
     "gemma2": "pre_feedforward_layernorm", "gemma3": "pre_feedforward_layernorm", "opt": "final_layer_norm", "olmo2": "mlp",
     "bloom": "post_attention_layernorm", "gpt_oss": "post_attention_layernorm", "deepseek_v3": "post_attention_layernorm",
     "falcon_alibi": "post_attention_layernorm", "vit": "layernorm_after",
@@ -161,6 +163,10 @@ def inline(model, architecture, book, place):
 
             stack.callback(out.register_forward_pre_hook(entering).remove)
             stack.enter_context(_split(architecture, mod, layer, kind, book))
+        if architecture == "falcon_alibi":                  # its mask has alibi in it already; eager attention adds it again
+            for mod in place:
+                handle = mod.register_forward_pre_hook(_without_alibi, with_kwargs=True)
+                stack.callback(handle.remove)
         if architecture in ("falcon", "falcon_new"):
             turn = file.apply_rotary_pos_emb
 
@@ -173,6 +179,10 @@ def inline(model, architecture, book, place):
 
             stack.enter_context(replaced(file, "apply_rotary_pos_emb", turned))
         yield
+
+
+def _without_alibi(_, args, kwargs):
+    return args, kwargs | {"alibi": kwargs["alibi"] * 0}
 
 
 @contextlib.contextmanager
@@ -248,7 +258,8 @@ def _outside(model, architecture, kind, layer, book):
     def in_place(_, args):
         """The tensor is the residual stream itself: what is written into it both the norm and the addition see."""
         key = ("resid_mid", layer, kind)
-        args[0].copy_(book.pass_by(key, args[0].reshape(book.seen["resid_pre", layer, kind].shape).clone()).view(args[0].shape))
+        stream = args[0].reshape(book.seen["resid_pre", layer, kind].shape).clone()
+        args[0].copy_(book.pass_by(key, stream).view(args[0].shape))
 
     get = module(model, architecture, kind, layer, "block")
     if kind != "cross":
@@ -260,7 +271,7 @@ def _outside(model, architecture, kind, layer, book):
         yield get.get_submodule(AFTER_ATTENTION[architecture]).register_forward_pre_hook(in_place)
 
 
-def set_eager(model):
+def set_eager(model, implementation="eager"):
     for mod in model.modules():
         if hasattr(getattr(mod, "config", None), "_attn_implementation"):
-            mod.config._attn_implementation = "eager"
+            mod.config._attn_implementation = implementation

@@ -41,10 +41,15 @@ def visible(scores):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_slow_path_is_the_model(made, name):
-    model, _, clean, _, (logits, _), _ = made(name)
-    set_eager(model)
+    model, backend, clean, _, (logits, _), _ = made(name)
+    for implementation in ("eager", "sdpa"):
+        if (name, implementation) in (("falcon_alibi", "eager"), *((n, "sdpa") for n in ("gpt_oss", "gptj", "bloom", "gemma2"))):
+            continue                            # wrong in transformers (alibi twice), or not there
+        set_eager(model, implementation)
+        with torch.no_grad():
+            torch.testing.assert_close(model(**clean).logits, logits, atol=2e-5, rtol=1e-4)
     with torch.no_grad():
-        torch.testing.assert_close(model(**clean).logits, logits, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(logits_of(backend.run(clean)), logits, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "kind"), ATTENTIONS)
@@ -80,7 +85,8 @@ def head_changes(what, there, kind):
     def ablate(x):
         new = x.clone()
         chosen = new.select(axis, x.shape[axis] - 1)
-        chosen.copy_(torch.where(chosen < -1e4, chosen, torch.zeros_like(chosen)) if what == "scores" else torch.zeros_like(chosen))
+        kept = chosen < -1e4 if what == "scores" else torch.zeros_like(chosen, dtype=torch.bool)
+        chosen.copy_(torch.where(kept, chosen, torch.zeros_like(chosen)))
         return new
 
     return {"patch": patch, "ablate": ablate}
@@ -89,7 +95,7 @@ def head_changes(what, there, kind):
 @pytest.mark.parametrize("what", INSIDE)
 @pytest.mark.parametrize(("name", "kind"), ATTENTIONS)
 def test_patching_and_ablating_a_head_equals_the_slow_path(made, name, kind, what):
-    model, backend, clean, _, (base, seen), (_, other) = made(name)
+    model, backend, clean, _, (base, _), (_, other) = made(name)
     for layer in range(backend.stacks[0].n_layers):
         for how, change in head_changes(what, other[what, layer, kind], kind).items():
             with torch.no_grad():
@@ -133,6 +139,8 @@ def test_residual_sites_equal_the_slow_path(made, name, kind):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_captures_equal_the_attentions_and_hidden_states_of_transformers(name):
+    if name == "falcon_alibi":
+        pytest.skip("transformers' eager attention, which alone returns patterns, adds alibi twice")
     model = tiny(name)
     set_eager(model)
     given = inputs(name, 2, 9)
@@ -148,6 +156,6 @@ def test_captures_equal_the_attentions_and_hidden_states_of_transformers(name):
         fields = {backend.stacks[0].attention: ("attentions", "hidden_states")}
     for kind, (attentions, hidden) in fields.items():
         for layer, expected in enumerate(out[attentions]):
-            torch.testing.assert_close(run.captured[Site("pattern", layer, kind)], expected[..., :expected.shape[-2] if kind == "self" else None])
+            torch.testing.assert_close(run.captured[Site("pattern", layer, kind)], expected)
             if hidden:
                 torch.testing.assert_close(run.captured[Site("resid_pre", layer, kind)], out[hidden][layer])
