@@ -12,8 +12,7 @@ from interp.tasks.metrics import Metric
 
 @measure(
     sense=(
-        "larger = matters more: the metric falls when the head is knocked out; negative = the head works against the "
-        "answer"
+        "larger = matters more: the metric falls when the head is knocked out; negative = the head works against the answer"
     ),
     formula="metric(clean) − metric(clean, head ablated)",
     source=(

@@ -11,8 +11,7 @@ from interp.tasks.metrics import Metric
 @measure(
     sense="larger = matters more: noising, the metric falls; denoising, the metric comes back",
     formula=(
-        "noising: metric(clean) − metric(clean, head ← corrupt); denoising: metric(corrupt, head ← clean) − "
-        "metric(corrupt)"
+        "noising: metric(clean) − metric(clean, head ← corrupt); denoising: metric(corrupt, head ← clean) − metric(corrupt)"
     ),
     source=(
         "Vig et al. 2020 (causal mediation); Meng et al. 2022 (causal tracing); Wang et al. 2022; named as by Heimersheim "

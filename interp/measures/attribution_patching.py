@@ -1,6 +1,7 @@
 """Attribution patching (AtP): the first-order estimate of activation patching, all heads from one gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from interp.measures.each_head import baselines, count, metric_of_run, units
 from interp.measures.measure import Measured, measure
 from interp.measures.positions import Place, places, tokens
 from interp.measures.softmax_correction import mixed_keys, one_key_at_a_time, whole
-from interp.models.backend import Stack
+from interp.models.backend import Edit, Stack
 from interp.models.sites import Site
 from interp.tasks.metrics import Metric
 
@@ -79,18 +80,15 @@ def attribution_patching(
             "use prompts of equal length, or activation_patching at the position 'end'",
         )
     stack, measured = model.stack(attention), metric_of_run(batch, metric)
-    fixed = qk_fix and component in ("q", "k")
     on, source = ("clean", "corrupt") if direction == "noising" else ("corrupt", "clean")
-    runs = sides(model, batch)
-    axes, found = places(batch, runs[on], positions, stack.attention)
-    estimate = _through_pattern if fixed else _linear
+    prompts = side(sides(model, batch), on)
+    axes, found = places(model, batch, prompts, positions, Site(component, 0, stack.attention))
     values = np.full((len(found), stack.n_layers, count(stack, component), batch.n), np.nan)
-    for rows in chunks(model, runs[on], batch_size, graph=True):
-        part = batch.subset(rows.tolist())
-        changes = estimate(model, part, component, stack, on, source, measured, found, positions == "each")
-        values[..., rows.numpy()] = changes
-    exists = np.stack([place.exists for place in found])
-    values = np.where(exists[:, None, None, :], values if direction == "denoising" else -values, np.nan)
+    for rows in chunks(model, prompts, batch_size, graph=True):
+        part = Part(model, batch.subset(rows.tolist()), component, stack, on, source, measured, found)
+        values[..., rows.numpy()] = (through_pattern if qk_fix and component in ("q", "k") else linear)(part).numpy()
+    exists = np.stack([place.exists for place in found])[:, None, None, :]
+    values = np.where(exists, values if direction == "denoising" else -values, np.nan)
     bases = baselines(model, batch, measured, batch_size)
     return Measured(
         values=np.moveaxis(values, 0, -1) if axes else values[0],
@@ -102,97 +100,116 @@ def attribution_patching(
     )
 
 
-def _linear(
-    model: Any,
-    batch: Any,
-    component: str,
-    stack: Stack,
-    on: str,
-    source: str,
-    metric: Any,
-    found: Sequence[Place],
-    each: bool,
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Part:
+    """Some prompts of the batch, and what is estimated on them: ``component`` of the run ``on`` taken from ``source``."""
+
+    model: Any
+    batch: Any
+    component: str
+    stack: Stack
+    on: str
+    source: str
+    metric: Metric
+    found: Sequence[Place]
+
+    @property
+    def prompts(self) -> Prompts:
+        return side(sides(self.model, self.batch), self.on)
+
+    def sites(self, what: str) -> list[Site]:
+        """The site ``what`` of every layer."""
+        return [Site(what, layer, self.stack.attention) for layer in range(self.stack.n_layers)]
+
+    def read(self, what: str, on: str) -> dict[Site, Tensor]:
+        return activations(self.model, self.batch, self.sites(what), on=on, batch_size=self.batch.n)
+
+    def slopes(self, what: str) -> tuple[Mapping[Site, Tensor], Mapping[Site, Tensor]]:
+        """Activations of the run ``on`` and gradients of the metric by them."""
+        found = gradients(self.model, self.batch, self.sites(what), on=self.on, metric=self.metric, batch_size=self.batch.n)
+        return found.activations, found.gradients
+
+    def masks(self, what: str, length: int) -> Tensor:
+        """[place, n, position] bool: the tokens of each place."""
+        site = Site(what, 0, self.stack.attention)
+        return torch.stack([tokens(self.prompts, place.at, site, length).cpu() for place in self.found])
+
+    def rows(self, length: int) -> Tensor:
+        """[n, query] bool: the real querying tokens."""
+        return tokens(self.prompts, None, Site("q", 0, self.stack.attention), length).cpu()
+
+
+def linear(part: Part) -> Tensor:
     """(a_source − a_on) · gradient, summed over the tokens of each place: [place, layer, head, prompt]."""
-    sites = [Site(component, layer, stack.attention) for layer in range(stack.n_layers)]
-    _, here, slopes = gradients(model, batch, sites, on=on, metric=metric)
-    there = _read(model, batch, sites, source)
+    (here, slopes), there = part.slopes(part.component), part.read(part.component, part.source)
     layers = []
-    for site in sites:
-        product = (double(there[site]) - double(here[site])) * double(slopes[site])
-        by_token = product.sum(-1)  # [n, position, head], or [n, head, query] of a pattern
-        layers.append(by_token if site.position_axis == 1 else by_token.transpose(1, 2))
-    return _at_places(torch.stack(layers), side(sides(model, batch), on), stack, found)
+    for site in part.sites(part.component):
+        by_token = ((double(there[site]) - double(here[site])) * double(slopes[site])).sum(-1)
+        layers.append(by_token if site.position_axis == 1 else by_token.transpose(1, 2))  # a pattern's are [n, head, query]
+    return _at_places(torch.stack(layers), part.masks(part.component, layers[0].shape[1]))
 
 
-def _through_pattern(
-    model: Any,
-    batch: Any,
-    component: str,
-    stack: Stack,
-    on: str,
-    source: str,
-    metric: Any,
-    found: Sequence[Place],
-    each: bool,
-) -> np.ndarray:
-    """Change of the pattern, recomputed with the patched q or k, times the gradient at the pattern."""
-    layers = range(stack.n_layers)
-    patterns = [Site("pattern", layer, stack.attention) for layer in layers]
-    _, here, slopes = gradients(model, batch, patterns, on=on, metric=metric, batch_size=batch.n)
-    prompts = side(sides(model, batch), on)
-    by_key = component == "k" and not (len(found) == 1 and found[0].at is None)
-    scores = [Site("scores", layer, stack.attention) for layer in layers]
-    plain = _read(model, batch, scores, on) if by_key else {}
-    patched_scores, patched_patterns = patched(model, batch, component, stack, on, source, here)
-    if not by_key:
-        by_token = torch.stack([whole(double(here[p]), double(patched_patterns[p]), double(slopes[p])) for p in patterns])
-        by_token = by_token.transpose(2, 3)  # [layer, n, query, head]
-        if component == "q":
-            return _at_places(by_token, prompts, stack, found)
-        rows = tokens(prompts, None, stack.attention, by_token.shape[2]).to(by_token)
-        return _grouped(torch.einsum("lnqh,nq->lhn", by_token, rows)[None], stack).numpy()
-    made = []
-    for score, pattern in zip(scores, patterns, strict=True):
-        args = [double(x) for x in (plain[score], patched_scores[score], here[pattern], slopes[pattern])]
-        real = tokens(prompts, None, stack.attention, args[0].shape[2]).cpu()
-        if each:
-            by_key_effect = one_key_at_a_time(*args, sink=stack.learned_sink, rows=real)  # [n, head, key]
-            masks = torch.stack([tokens(prompts, place.at, stack.attention, args[0].shape[3]).cpu() for place in found])
-            made.append(torch.einsum("nhk,pnk->phn", by_key_effect, masks.to(by_key_effect)))
-        else:
-            keys = [tokens(prompts, place.at, stack.attention, args[0].shape[3]).cpu() for place in found]
-            made.append(torch.stack([mixed_keys(*args, keys=k, sink=stack.learned_sink, rows=real).T for k in keys]))
-    return _grouped(torch.stack(made, dim=1), stack).numpy()
+def through_pattern(part: Part) -> Tensor:
+    """Change of the pattern, recomputed with the patched q or k, times the gradient there: [place, layer, head, prompt]."""
+    here, slopes = part.slopes("pattern")
+    scores, patterns = patched(part, here)
+    everywhere = len(part.found) == 1 and part.found[0].at is None
+    if part.component == "q" or everywhere:
+        changes = torch.stack(
+            [whole(double(here[p]), double(patterns[p]), double(slopes[p])) for p in part.sites("pattern")]
+        )
+        by_token = changes.transpose(2, 3)  # [layer, n, query, head]
+        masks = part.masks("q", by_token.shape[2]) if part.component == "q" else part.rows(by_token.shape[2])[None]
+        made = _at_places(by_token, masks)
+    else:
+        plain = part.read("scores", part.on)
+        made = torch.stack(
+            [
+                _by_keys(part, plain[s], scores[s], here[p], slopes[p])
+                for s, p in zip(part.sites("scores"), part.sites("pattern"), strict=True)
+            ],
+            dim=1,
+        )
+    # The query heads that share a key act together.
+    return made.unflatten(2, (part.stack.n_kv_heads, part.stack.group)).sum(3) if part.component == "k" else made
 
 
-def patched(
-    model: Any, batch: Any, component: str, stack: Stack, on: str, source: str, kept: dict[Site, Tensor]
-) -> tuple[dict[Site, Tensor], dict[Site, Tensor]]:
+def _by_keys(part: Part, *of_layer: Tensor) -> Tensor:
+    """Effect of patching the keys of each place, and no others, in one layer: [place, head, prompt]."""
+    args = [double(tensor) for tensor in of_layer]
+    rows, keys = part.rows(args[0].shape[2]), part.masks("k", args[0].shape[3])
+    how = {"sink": part.stack.learned_sink, "rows": rows, "tolerance": 1e-3 if of_layer[0].dtype == torch.float32 else 3e-2}
+    if isinstance(part.found[0].at, tuple):
+        each = one_key_at_a_time(*args, **how)  # [n, head, key]
+        return torch.einsum("nhk,pnk->phn", each, keys.to(each))
+    return torch.stack([mixed_keys(*args, keys=k, **how).T for k in keys])
+
+
+def patched(part: Part, kept: Mapping[Site, Tensor]) -> tuple[dict[Site, Tensor], dict[Site, Tensor]]:
     """Scores and patterns that every layer would have with the other run's q (or k), all else as in the run ``on``.
 
     One pass: q (or k) is replaced in each layer, what follows from it is noted, and the pattern is put back to ``kept``, so
     that every later layer still sees the unpatched run.
     """
-    sites = [Site(component, layer, stack.attention) for layer in range(stack.n_layers)]
-    there = _read(model, batch, sites, source)
+    there = part.read(part.component, part.source)
     scores: dict[Site, Tensor] = {}
     patterns: dict[Site, Tensor] = {}
-    edits: dict[Site, Any] = {}
 
-    def note(site: Site, into: dict[Site, Tensor], after: Tensor | None) -> Any:
+    def replace(new: Tensor) -> Edit:
+        return lambda tensor: new.to(tensor)
+
+    def note(site: Site, into: dict[Site, Tensor], after: Tensor | None) -> Edit:
         def edit(tensor: Tensor) -> Tensor:
             into[site] = tensor.detach().clone()
             return tensor if after is None else after.to(tensor)
 
         return edit
 
-    for site in sites:
-        edits[site] = lambda tensor, site=site: there[site].to(tensor)
-        score, pattern = Site("scores", site.layer, site.attention), Site("pattern", site.layer, site.attention)
-        edits[score], edits[pattern] = note(score, scores, None), note(pattern, patterns, kept[pattern])
+    edits = {site: replace(new) for site, new in there.items()}
+    edits |= {site: note(site, scores, None) for site in part.sites("scores")}
+    edits |= {site: note(site, patterns, kept[site]) for site in part.sites("pattern")}
     with torch.no_grad():
-        model.run(side(sides(model, batch), on).inputs, edits=edits)
+        part.model.run(part.prompts.inputs, edits)
     return scores, patterns
 
 
@@ -201,16 +218,6 @@ def double(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().double()
 
 
-def _read(model: Any, batch: Any, sites: Sequence[Site], on: str) -> dict[Site, Tensor]:
-    return activations(model, batch, sites, on=on, batch_size=batch.n)
-
-
-def _at_places(by_token: Tensor, prompts: Prompts, stack: Stack, found: Sequence[Place]) -> np.ndarray:
-    """[layer, n, position, head] summed over the tokens of each place: [place, layer, head, n]."""
-    masks = torch.stack([tokens(prompts, place.at, stack.attention, by_token.shape[2]).cpu() for place in found])
-    return torch.einsum("lnth,pnt->plhn", by_token, masks.to(by_token)).numpy()
-
-
-def _grouped(by_head: Tensor, stack: Stack) -> Tensor:
-    """[place, layer, head, n] summed over the query heads that share a key."""
-    return by_head.unflatten(2, (stack.n_kv_heads, stack.group)).sum(3)
+def _at_places(by_token: Tensor, masks: Tensor) -> Tensor:
+    """[layer, n, position, head] summed over the tokens of each place [place, n, position]: [place, layer, head, n]."""
+    return torch.einsum("lnth,pnt->plhn", by_token, masks.to(by_token))

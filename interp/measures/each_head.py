@@ -11,7 +11,7 @@ from interp.engine.prompts import side, sides
 from interp.engine.sweep import sweep
 from interp.measures.positions import Positions, places, spread
 from interp.models.backend import Stack
-from interp.models.sites import PER_KV_HEAD
+from interp.models.sites import PER_KV_HEAD, Site
 from interp.tasks.metrics import Metric, metric_of
 
 Change = Callable[[int, int, str | tuple[int, ...] | None], Sequence[Intervention]]
@@ -48,7 +48,7 @@ def each_head(
         the extra axes that ``positions`` asks for, and the metric [layer, head, prompt, *axes], NaN where a prompt has no
         such position.
     """
-    axes, found = places(batch, side(sides(model, batch), on), positions, stack.attention)
+    axes, found = places(model, batch, side(sides(model, batch), on), positions, Site(what, 0, stack.attention))
     heads = [(layer, head) for layer in range(stack.n_layers) for head in range(count(stack, what))]
     wanted = [change(layer, head, place.at) for place in found for layer, head in heads]
     patched = sweep(model, batch, wanted, on=on, metric=metric, batch_size=batch_size, progress=progress)

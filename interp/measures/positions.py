@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from interp.core.errors import InterpError
 from interp.core.registry import unknown
+from interp.engine.activations import activations
 from interp.engine.prompts import Prompts, selected
+from interp.models.sites import PER_KV_HEAD, Site
 
 Positions = str | tuple[str, ...] | None
 """None: all tokens at once. ``"each"``: every token in turn. A span's name: that span. Several names: each span in turn."""
@@ -23,13 +26,11 @@ class Place:
     exists: np.ndarray
 
 
-def places(
-    batch: Any, prompts: Prompts, positions: Positions, attention: str, length: int | None = None
-) -> tuple[dict, list[Place]]:
-    """The extra axis that ``positions`` asks for ({} for None and for a single name) and its places, in order.
+def places(model: Any, batch: Any, prompts: Prompts, positions: Positions, site: Site) -> tuple[dict, list[Place]]:
+    """The extra axis that ``positions`` asks for at ``site`` ({} for None and for a single name) and its places, in order.
 
     Tokens are counted from the prompt's first real token, whatever the padding; a prompt too short for an index does not
-    have that place. ``length``: positions of that attention, where they are not the prompt's tokens.
+    have that place. Keys and values of cross-attention stand at the encoder's tokens, an image's at its patches.
 
     Raises InterpError for a span that the batch does not name, and where clean and corrupted prompts are not aligned token
     by token (then there are ``None`` and ``"end"`` only).
@@ -40,29 +41,38 @@ def places(
             f"clean and corrupted prompts of {batch.task} are not aligned token by token",
             "use prompts of equal length, or positions that need no alignment (all, 'end')",
         )
+    length = _length(model, prompts, site)
+    axes: dict[str, tuple] = {}
     if positions == "each":
-        count = int(selected(prompts, None, attention, length=length).sum(1).max())
-        wanted: list[str | tuple[int, ...] | None] = [(token,) for token in range(count)]
-        axes: dict[str, tuple] = {"position": tuple(range(count))}
+        axes = {"position": tuple(range(int(tokens(prompts, None, site, length).sum(1).max())))}
+        wanted: list[str | tuple[int, ...] | None] = [(token,) for token in axes["position"]]
     elif positions is None or isinstance(positions, str):
-        wanted, axes = [positions], {}
+        wanted = [positions]
     else:
         wanted, axes = list(positions), {"position": tuple(positions)}
     for name in wanted:
         if isinstance(name, str) and name != "end" and name not in batch.spans:
             raise unknown(f"position of {batch.task}", name, sorted({"each", "end", *batch.spans}))
-    return axes, [Place(at, tokens(prompts, at, attention, length).any(1).cpu().numpy()) for at in wanted]
+    return axes, [Place(at, tokens(prompts, at, site, length).any(1).cpu().numpy()) for at in wanted]
 
 
-def tokens(prompts: Prompts, at: str | tuple[int, ...] | None, attention: str, length: int | None = None) -> Tensor:
+def tokens(prompts: Prompts, at: str | tuple[int, ...] | None, site: Site, length: int) -> Tensor:
     """[n, position] bool: the tokens of a place, padding never among them (none where every prompt is too short)."""
-    real = selected(prompts, None, attention, length=length)
+    keys = site.what in PER_KV_HEAD
+    real = selected(prompts, None, site.attention, of_keys=keys, length=length)
     if isinstance(at, tuple) and at[0] >= int(real.sum(1).max()):
         return real & False
-    return selected(prompts, at, attention, length=length)
+    return selected(prompts, at, site.attention, of_keys=keys, length=length)
 
 
 def spread(values: Sequence[np.ndarray], found: Sequence[Place], axes: Mapping[str, tuple]) -> np.ndarray:
     """Stack [layer, head, prompt] arrays, one per place, along the extra axis; NaN where a prompt has no such place."""
     made = [np.where(place.exists, value, np.nan) for place, value in zip(found, values, strict=True)]
     return np.stack(made, axis=-1) if axes else made[0]
+
+
+def _length(model: Any, prompts: Prompts, site: Site) -> int:
+    """How many positions ``site`` has; an image's patches are counted in a run."""
+    if site.attention == "vision":
+        return activations(model, prompts.take(torch.tensor([0])).inputs, [site])[site].shape[site.position_axis]
+    return prompts.real(site.attention, site.what in PER_KV_HEAD, prompts.mask.shape[1]).shape[1]

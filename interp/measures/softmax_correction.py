@@ -9,8 +9,6 @@ from torch import Tensor
 
 from interp.core.errors import InterpError
 
-TOLERANCE = 1e-3
-
 
 def whole(pattern: Tensor, patched: Tensor, slope: Tensor) -> Tensor:
     """Effect of exchanging each row of the pattern: Σ over keys of (patched − pattern) · slope, [prompt, head, query]."""
@@ -18,13 +16,21 @@ def whole(pattern: Tensor, patched: Tensor, slope: Tensor) -> Tensor:
 
 
 def mixed_keys(
-    scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, *, keys: Tensor, sink: bool, rows: Tensor
+    scores: Tensor,
+    patched: Tensor,
+    pattern: Tensor,
+    slope: Tensor,
+    *,
+    keys: Tensor,
+    sink: bool,
+    rows: Tensor,
+    tolerance: float = 1e-3,
 ) -> Tensor:
     """Effect of patching the ``keys`` [prompt, key] (bool) together, summed over the real ``rows``: [prompt, head].
 
     The columns of those keys take the patched scores, the others keep theirs, and every row is normalised anew.
     """
-    scores, patched, slope = with_sink(scores, patched, pattern, slope, sink, rows)
+    scores, patched, slope = with_sink(scores, patched, pattern, slope, sink, rows, tolerance)
     chosen = torch.nn.functional.pad(keys, (0, slope.shape[-1] - keys.shape[-1]))
     mixed = torch.where(chosen[:, None, None, :], patched, scores)
     change = ((mixed.softmax(-1) - scores.softmax(-1)) * slope).sum(-1)
@@ -32,7 +38,14 @@ def mixed_keys(
 
 
 def one_key_at_a_time(
-    scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, *, sink: bool, rows: Tensor
+    scores: Tensor,
+    patched: Tensor,
+    pattern: Tensor,
+    slope: Tensor,
+    *,
+    sink: bool,
+    rows: Tensor,
+    tolerance: float = 1e-3,
 ) -> Tensor:
     """Effect of patching each key alone, summed over the real ``rows``: [prompt, head, key].
 
@@ -41,7 +54,7 @@ def one_key_at_a_time(
     w · slope_t + (1 − w) · G. One pass over the square, without a softmax per key.
     """
     n_keys = scores.shape[-1]
-    scores, patched, slope = with_sink(scores, patched, pattern, slope, sink, rows)
+    scores, patched, slope = with_sink(scores, patched, pattern, slope, sink, rows, tolerance)
     weights = scores.softmax(-1)
     mean = (weights * slope).sum(-1, keepdim=True)
     total = scores.logsumexp(-1, keepdim=True)
@@ -61,11 +74,12 @@ def one_key_at_a_time(
 
 
 def with_sink(
-    scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, sink: bool, rows: Tensor
+    scores: Tensor, patched: Tensor, pattern: Tensor, slope: Tensor, sink: bool, rows: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, patched scores and slope, a learned sink appended as one more key of slope 0.
 
-    Raises InterpError where the pattern is not the softmax of the scores (with that sink): the correction would be wrong.
+    Raises InterpError where the pattern is further than ``tolerance`` from the softmax of the scores (with that sink): the
+    correction would be wrong.
     """
     empty = torch.isneginf(scores).all(-1, keepdim=True)  # rows of padding
     scores, patched = scores.masked_fill(empty, 0), patched.masked_fill(empty, 0)
@@ -75,7 +89,7 @@ def with_sink(
         slope = torch.nn.functional.pad(slope, (0, 1))
     padding = ~rows[:, None, :, None]
     off = (scores.softmax(-1)[..., : pattern.shape[-1]] - pattern).abs().masked_fill(padding, 0).max()
-    if off > TOLERANCE:
+    if off > tolerance:
         raise InterpError(
             "correct keys for the softmax",
             f"the pattern is not the softmax of the scores (it differs by {off:.2g})",
