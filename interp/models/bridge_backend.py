@@ -4,8 +4,10 @@ It gives the same sites, in the same layout, with the same numbers as the transf
 that what one computes can be checked with the other, and so that models that exist only for TransformerLens
 (``interp.models.native``) can be studied at all. TransformerLens is imported only when a bridge is built.
 
-What TransformerLens cannot give is missing from ``sites()`` and asking for it raises: the keys of latent attention before
-rotary embedding; everything for networks it does not know, or bridges wrongly (``bridge_of`` compares the logits).
+What TransformerLens cannot give is missing from ``sites()``, and asking for it raises: ``k_pre`` in latent attention;
+``q`` and ``k`` in attention that it delegates to transformers, beyond the classes named in ``bridge_stacks``; writes of
+blocks that scale them (Granite). Falcon with ALiBi or with the interleaved groups of its later versions is bridged wrongly
+by TransformerLens 4.3 and refused by ``bridge_of``, which compares the logits.
 """
 
 import inspect

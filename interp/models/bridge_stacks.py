@@ -25,15 +25,15 @@ Layers = dict[int, tuple[Any, Any]]
 
 _PLACES = (("blocks", "attn", None), ("decoder_blocks", "self_attn", "self"), ("encoder_blocks", "attn", "encoder"),
            ("decoder_blocks", "cross_attn", "cross"))
-_POST_LN = ("BertForMaskedLM", "BertLMHeadModel", "RobertaForMaskedLM", "BartForConditionalGeneration")
 
 
 def find_attention(bridge: Any) -> dict[str, Layers]:
     """Attention kind -> its layers, in the order self, encoder, vision, cross."""
     found: dict[str, Layers] = {}
     for blocks, name, kind in _PLACES:
-        layers = {layer: (block, block._modules[name]) for layer, block in enumerate(bridge._modules.get(blocks, ()))
-                  if name in block._modules and "o" in block._modules[name]._modules}
+        having = [block for block in bridge._modules.get(blocks, ())
+                  if name in block._modules and "o" in block._modules[name]._modules]
+        layers = {layer: (block, block._modules[name]) for layer, block in enumerate(having)}
         if layers:
             found[kind or _kind(bridge)] = layers
     return found
@@ -68,7 +68,7 @@ def _windows(bridge: Any, n_layers: int) -> tuple[int | None, ...]:
     if size is None or getattr(config, "use_sliding_window", True) is False:
         return (None,) * n_layers
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * n_layers
-    return tuple(size if kind == "sliding_attention" else None for kind in kinds)
+    return tuple(size if kind == "sliding_attention" else None for kind in kinds if kind.endswith("attention"))[:n_layers]
 
 
 def _width(projection: Any, side: str) -> int:
@@ -118,11 +118,21 @@ def _resid_mid(bridge: Any, block: Any, write: nn.Module) -> dict[str, Install]:
     if "mlp" not in modules or _is(block, "ParallelBlockBridge") \
             or getattr(config, "apply_residual_connection_post_layernorm", False):
         return {}
-    if bridge.cfg.architecture in _POST_LN or getattr(config, "do_layer_norm_before", True) is False:
-        return {"resid_mid": at_hook(modules["ln1"].hook_out)}
     if "hook_resid_mid" in modules:
         return {"resid_mid": at_hook(modules["hook_resid_mid"])}
+    if _normed_stream(bridge):
+        return {"resid_mid": at_hook(modules["ln1"].hook_out)}
     return {"resid_mid": at_sum(block.hook_in, write)}
+
+
+def _normed_stream(bridge: Any) -> bool:
+    """Whether a norm follows each addition to the residual stream (BERT, BART, OPT-350m) instead of preceding each part."""
+    adapter = bridge.adapter
+    if getattr(getattr(bridge.original_model, "config", None), "do_layer_norm_before", True) is False:
+        return True
+    if _is(adapter, "BartFamilyArchitectureAdapter"):
+        return not adapter.has_final_stack_norm
+    return _is(adapter, "BertArchitectureAdapter") or _is(adapter, "RobertaArchitectureAdapter")
 
 
 def _attention_seams(bridge: Any, attention: Any) -> dict[str, Install]:
@@ -138,6 +148,8 @@ def _attention_seams(bridge: Any, attention: Any) -> dict[str, Install]:
     else:
         found |= {"q_pre": at_flat(modules["q"].hook_out, n_heads), "k_pre": at_flat(modules["k"].hook_out, n_kv),
                   "v": at_flat(modules["v"].hook_out, n_kv)}
+        if getattr(attention.config, "gated_q_proj", False):    # query and gate lie side by side in each head
+            del found["q_pre"]
         found |= _rotated(family, attention, leaf, found)
     if family in ("gptj", "opt", "delegated", "unknown"):
         found |= {"scores": at_softmax(attention, "scores"), "pattern": at_softmax(attention, "pattern")}
