@@ -8,7 +8,7 @@ import torch
 from by_hand import ids_of, logit_diff, logits_with, removal_effects
 from torch import Tensor
 
-from interp.core.circuit import Circuit
+from interp.core.circuit import Circuit, Edge, Node
 from interp.core.errors import InterpError
 from interp.models.handmade import HANDMADE, KINDS, gate, induction, ioi, retrieval, sink
 from interp.models.handmade.gates import GATES
@@ -168,6 +168,27 @@ def test_circuit_and_prompts_are_sound(name):
         made.pairs(4, corruption="nothing")
     with pytest.raises(InterpError, match="at least one"):
         made.pairs(0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_edges_are_what_the_weights_connect(name):
+    """Among the nodes of a circuit there is an edge exactly where what one writes and what the other reads meet."""
+    made = HANDMADE[name]()
+    network, width = made.model.model, made.model.config.head_dim
+    embeddings = [network.embed_tokens.weight, network.embed_positions.weight]
+    varying = torch.cat([e - e.mean(dim=0) for e in embeddings]).T        # what is the same at all tokens carries nothing
+    writes, reads = {Node("embed"): varying}, {(Node("logits"), "out"): made.model.lm_head.weight}
+    for node in made.circuit.nodes:
+        block = network.layers[node.layer or 0]
+        rows = slice((node.head or 0) * width, ((node.head or 0) + 1) * width)
+        if node.kind == "head":
+            writes[node] = block.self_attn.o_proj.weight[:, rows]
+            reads |= {(node, x): getattr(block.self_attn, f"{x}_proj").weight[rows] for x in "qkv"}
+        elif node.kind == "mlp":
+            writes[node], reads[node, "mlp"] = block.mlp.down_proj.weight, block.mlp.up_proj.weight
+    met = {Edge(source, target, x) for source, write in writes.items() for (target, x), read in reads.items()
+           if source.depth < target.depth and (read @ write).detach().abs().max() > 1e-5}
+    assert met == set(made.circuit.edges)
 
 
 def test_padding_leaves_the_circuits_alone():

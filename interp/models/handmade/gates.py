@@ -105,7 +105,7 @@ def gate(kind: str) -> HandMade:
     unembed = torch.zeros(size, space.d_model)
     unembed[VOCABULARY.index("yes")] = space.read("gate")[0]
     unembed[VOCABULARY.index("no")] = space.read("one")[0] / 2
-    flows = ["embed -> a.v", "embed -> b.v"]
+    flows = [f"embed -> {role}.{read}" for role in "ab" for read in "kv"]
     flows += [f"{role} -> gate.mlp" for role, read in zip("ab", zip(*made.neurons, strict=True), strict=False) if any(read)]
     flows += [f"{role} -> logits.out" for role, writes in zip("ab", made.direct, strict=True) if writes]
     name = f"handmade-{kind}"

@@ -82,6 +82,7 @@ def ioi(beta: float = 30.0) -> HandMade:
             embed -> duplicate token.k
             embed -> duplicate token.v
             duplicate token -> S-inhibition.k
+            embed -> S-inhibition.k
             embed -> S-inhibition.v
             S-inhibition -> name mover.q
             embed -> name mover.k
