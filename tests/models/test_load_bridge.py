@@ -99,6 +99,19 @@ def test_measures_give_the_same_scores_by_either_backend(name: str):
         assert np.abs(a).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gptj", "bloom", "opt"])
+def test_generation_with_an_intervention_is_the_same_by_either_backend(name: str):
+    from interp.engine.generate import generate
+    from interp.engine.intervention import Intervention, Scale
+
+    edit = Intervention("z", 1, (0, 2), None, Scale(-2.0))
+    plain, lens = (generate(model, batch(model), 4, edit, logits=True) for model in pair(name))
+    slowly = generate(pair(name)[1], batch(pair(name)[1]), 4, edit, logits=True, cache=False)
+    assert torch.equal(plain.ids, lens.ids)
+    assert torch.allclose(plain.logits, lens.logits, atol=1e-4)
+    assert torch.allclose(slowly.logits, lens.logits, atol=1e-4)
+
+
 def native(path: Path) -> Path:
     """A native folder on disk: two attention-only layers."""
     options = {"n_layers": 2, "d_model": 8, "d_head": 4, "n_heads": 2, "n_ctx": 12, "d_vocab": 11, "attn_only": True,
