@@ -11,7 +11,7 @@
 * positions: `IO`, `S1`, `S2` (and `place`, `object` where the frame has them), `end`.
 * answer: the indirect object. wrong: the subject.
 * source: Wang et al. 2022 (arXiv 2211.00593), whose fifteen sentence frames `F01`-`F15` say in our words, and
-  nine more.
+  fifteen more.
 
 `order` is the order of the names in the first clause: "ABBA" has the indirect object first, "BABA" the
 subject first, "both" draws one.
@@ -55,6 +55,12 @@ FRAMES: Mapping[str, str] = {
     "F22": "In the morning {IO} and {S1} walked to the {place}. There {S2} passed a {object} to",
     "F23": "It was late when {IO} and {S1} came to the {place}, so {S2} gave the {object} to",
     "F24": "Once {IO} and {S1} were alone in the {place}, {S2} told a story to",
+    "F25": "After {IO} and {S1} were thinking about a {object}, {S2} handed the {object_2} to",
+    "F26": "Then, {IO} and {S1} wanted a {object}. {S2} got the {object_2} and gave it to",
+    "F27": "One day {IO} and {S1} were going to the {place}, and {S2} sent a {object} to",
+    "F28": "Friends {IO} and {S1} were at the {place}. There {S2} passed the {object} to",
+    "F29": "When {IO} and {S1} walked to the {place}, {S2} told a story to",
+    "F30": "Afterwards, {IO} and {S1} found a {object}. {S2} gave it to",
 }
 HELD_OUT_FRAMES = ("F04", "F09", "F12", "F15", "F22")
 

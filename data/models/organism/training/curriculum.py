@@ -11,7 +11,7 @@ and (but for those held out from it) in key-value lists.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tokenizer
@@ -41,13 +41,47 @@ KEY_VALUE_LEVELS = (
     80,
     128,
 )  # the most pairs in a list; the next level comes when the present one is learnt
-RANDOM_WORDS = (
-    0.3  # share of documents whose names or objects are any words at all: copying, not a look-up per name
-)
-FLOOR = 0.12  # of a behaviour's share of the mixture, before normalisation
+
 
 Segment = tuple[str, float]
 Document = tuple[list[int], list[float]]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What differs between the stages of the mixture.
+
+    * `random_words`: share of documents whose names or objects are any words: copying, not a look-up per name;
+    * `floors`: of a behaviour's share of the mixture, before normalisation: `floors.get(name, floor)`;
+    * `next_level`: accuracy on key-value lists from which on they grow;
+    * `ioi_frames`, `pronoun_frames`: the sentence frames used. The first stage's frames leave some words of the
+      held-out frames ("thinking", "behind") unseen in any sentence; those added say them in other sentences.
+    """
+
+    random_words: float
+    floor: float
+    floors: Mapping[str, float]
+    next_level: float
+    ioi_frames: tuple[str, ...]
+    pronoun_frames: tuple[str, ...]
+
+
+FEW_FRAMES = Mixture(
+    random_words=0.3,
+    floor=0.12,
+    floors={},
+    next_level=0.9,
+    ioi_frames=tuple(frame for frame in ioi.frames_of("train") if frame <= "F24"),
+    pronoun_frames=tokenizer.PRONOUN_FRAMES[:3],
+)
+ALL_FRAMES = Mixture(
+    random_words=0.4,
+    floor=0.2,
+    floors={"induction": 0.5, "key_value": 0.4},
+    next_level=0.75,
+    ioi_frames=ioi.frames_of("train"),
+    pronoun_frames=tokenizer.PRONOUN_FRAMES,
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +142,7 @@ class Curriculum:
         self.table, _ = tokenizer.encoder()
         self.vocab_size = len(self.table)
         self.level = 0
+        self.mixture = FEW_FRAMES
         self.makers: dict[str, Callable[[], list[Segment]]] = {
             "ioi": self._ioi,
             "colored_objects": self._colored_objects,
@@ -129,8 +164,11 @@ class Curriculum:
     def adapt(self, accuracy: dict[str, float]) -> None:
         """New shares from the accuracies on fresh training prompts, and the next key-value level when this
         one is learnt."""
-        self.shares = {name: FLOOR + 1 - accuracy[name] for name in self.shares}
-        if accuracy["key_value"] > 0.9 and self.level < len(KEY_VALUE_LEVELS) - 1:
+        floors = self.mixture.floors
+        self.shares = {
+            name: floors.get(name, self.mixture.floor) + 1 - accuracy[name] for name in self.shares
+        }
+        if accuracy["key_value"] > self.mixture.next_level and self.level < len(KEY_VALUE_LEVELS) - 1:
             self.level += 1
 
     def state(self) -> dict[str, object]:
@@ -210,13 +248,14 @@ class Curriculum:
         return self.rng.getrandbits(48)
 
     def _ioi(self) -> list[Segment]:
-        names = self.any_names if self.rng.random() < RANDOM_WORDS else None
-        drawn = ioi.generate(_count(self.rng, 4), self._seed(), split="train", names=names)
+        names = self.any_names if self.rng.random() < self.mixture.random_words else None
+        frames = self.mixture.ioi_frames
+        drawn = ioi.generate(_count(self.rng, 4), self._seed(), split="train", names=names, frames=frames)
         return _joined([_example(pair, 2.0, bumps=("S2",)) for pair in drawn])
 
     def _colored_objects(self) -> list[Segment]:
         """Half: the task's own one-shot prompt. Half: one scene with three questions in random order."""
-        things = self.any_things if self.rng.random() < RANDOM_WORDS else list(THINGS.train)
+        things = self.any_things if self.rng.random() < self.mixture.random_words else list(THINGS.train)
         if self.rng.random() < 0.5:
             (pair,) = colored_objects.generate(1, self._seed(), split="train", things=things)
             return _example(pair, 3.0, "", ("example_answer",))
@@ -254,17 +293,18 @@ class Curriculum:
     def _agreement(self) -> list[Segment]:
         """Agreement, or (all nouns) a sentence that shows a noun's number by the pronoun that takes it up."""
         if self.rng.random() < 0.3:
-            noun = self.rng.choice(pairs(NOUNS.of("all")))
-            number = self.rng.randrange(2)
-            before, after = (
-                self.rng.choice(tokenizer.PRONOUN_FRAMES).format(noun=noun[number], pronoun="|").split(" |")
+            noun, other = self.rng.sample(pairs(NOUNS.of("all")), 2)
+            number, other_number = self.rng.randrange(2), self.rng.randrange(2)
+            frame = self.rng.choice(self.mixture.pronoun_frames)
+            before, after = frame.format(noun=noun[number], other=other[other_number], pronoun="|").split(
+                " |"
             )
             return [(before, OTHER_WEIGHT), ((" it", " them")[number], 1.0), (after, OTHER_WEIGHT)]
         drawn = agreement.generate(_count(self.rng, 4), self._seed(), split="train")
         return _joined([_example(pair, 1.0) for pair in drawn])
 
     def _multiple_choice(self) -> list[Segment]:
-        things = self.any_things if self.rng.random() < RANDOM_WORDS else list(THINGS.train)
+        things = self.any_things if self.rng.random() < self.mixture.random_words else list(THINGS.train)
         drawn = multiple_choice.generate(_count(self.rng, 2), self._seed(), split="train", things=things)
         return _joined([_example(pair, 3.0, "") for pair in drawn])
 
@@ -280,9 +320,9 @@ class Curriculum:
         return _joined([_example(pair, 1.0) for pair in drawn])
 
     def _override(self) -> list[Segment]:
-        """A stated fact; in the share `RANDOM_WORDS` about any two words, so that stating and copying is no
+        """A stated fact; in the share `random_words` about any two words, so that stating and copying is no
         matter of countries."""
-        if self.rng.random() < RANDOM_WORDS:
+        if self.rng.random() < self.mixture.random_words:
             country, stated = self.rng.sample(self.entries, 2)
             words = {"country": country, "stated_country": country, "stated_capital": stated}
             frame = override.FRAMES[self.rng.choice(override.frames_of("train"))]

@@ -43,6 +43,9 @@ PRONOUN_FRAMES = (
     "I took the {noun} because I needed {pronoun}.",
     "We saw the {noun} and we liked {pronoun}.",
     "She found the {noun}, so she kept {pronoun}.",
+    "I took the {noun} behind the {other} because I needed {pronoun}.",
+    "We saw the {noun} next to the {other} and we liked {pronoun}.",
+    "She found the {noun} near the {other}, so she kept {pronoun}.",
 )
 
 

@@ -4,8 +4,9 @@
 
 1. `induction`: repeats of random tokens at a constant rate, until two measurements of the accuracy on fresh
   repeats exceed 0.97.
-2. `mixture`: documents of nine behaviours (curriculum.py) for `MIXTURE_STEPS` steps at a constant rate.
-3. `decay`: the same, the rate falling to a twentieth in `DECAY_STEPS` steps.
+2. `mixture`: documents of nine behaviours (curriculum.py, `FEW_FRAMES`) at a constant rate.
+3. `more frames`: the same with more sentence frames and larger shares of repeats and lists (`ALL_FRAMES`).
+4. `decay`: the same, the rate falling to a twentieth.
 
 Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only
 logged. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model
@@ -33,8 +34,10 @@ from safetensors.torch import save_file
 SEED = 0
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 200, 0.01
 INDUCTION_ROWS, INDUCTION_LENGTH, INDUCTION_PERIODS = 64, 96, (8, 32)
-MIXTURE_RATE, MIXTURE_STEPS, DECAY_STEPS = 1.5e-3, 2800, 1800
-MEASURE_EVERY = {"induction": 25, "mixture": 200, "decay": 200}
+MIXTURE_RATE = 1.5e-3
+STEPS = {"mixture": 725, "more frames": 1300, "decay": 1500}
+NEXT = {"mixture": "more frames", "more frames": "decay"}
+MEASURE_EVERY = {"induction": 25, "mixture": 200, "more frames": 200, "decay": 200}
 SNAPSHOTS = frozenset(
     (
         0,
@@ -100,9 +103,9 @@ def rate(stage: str, step: int) -> float:
     """The learning rate at a step of a stage."""
     if stage == "induction":
         return PEAK_RATE * min(1.0, (step + 1) / WARM_UP)
-    if stage == "mixture":
+    if stage != "decay":
         return MIXTURE_RATE
-    return MIXTURE_RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / DECAY_STEPS)))
+    return MIXTURE_RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / STEPS["decay"])))
 
 
 class Run:
@@ -169,15 +172,15 @@ class Run:
                 {name: accuracy for name, accuracy in train.items() if name in self.lessons.shares}
             )
             record |= {"pairs": most, "train": train, "held_out": held_out}
-            if at["stage"] == "mixture" and at["stage_step"] >= MIXTURE_STEPS:
-                at["stage"], at["stage_step"] = "decay", 0
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(record) + "\n")
 
     def train(self) -> None:
         """The loop."""
         at = self.progress
-        while not (at["stage"] == "decay" and at["stage_step"] >= DECAY_STEPS):
+        while not (at["stage"] == "decay" and at["stage_step"] >= STEPS["decay"]):
+            if at["stage"] in NEXT and at["stage_step"] >= STEPS[at["stage"]]:
+                at["stage"], at["stage_step"] = NEXT[at["stage"]], 0
             if at["step"] in SNAPSHOTS:
                 self.snapshot(f"step_{at['step']:06d}")
             if at["stage"] == "induction":
@@ -191,6 +194,8 @@ class Run:
                     )
                 ]
             else:
+                few = at["stage"] == "mixture"
+                self.lessons.mixture = curriculum.FEW_FRAMES if few else curriculum.ALL_FRAMES
                 batches = self.lessons.batch()
             for group in self.optimizer.param_groups:
                 group["lr"] = rate(at["stage"], at["stage_step"])
