@@ -18,9 +18,14 @@ FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
 """For commands that take the options of measures and tasks as their own."""
 
 app = typer.Typer(
-    name="interp", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    name="interp",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Which attention heads do what, in which task, and how sure are we?\n\n"
-         "Example: `interp report --model organism --task ioi --out ioi.html`")
+    "Example: `interp report --model organism --task ioi --out ioi.html`",
+)
 app.command("list")(list_)
 app.command("score", context_settings=FREE)(score)
 app.command("report", context_settings=FREE)(report)
@@ -28,7 +33,7 @@ app.command("report", context_settings=FREE)(report)
 
 def main() -> None:
     """Run the command line."""
-    os.environ.setdefault("TQDM_DISABLE", "1")    # bars of the model libraries; our own stay
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries; our own stay
     try:
         app()
     except InterpError as error:

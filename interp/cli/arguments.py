@@ -9,15 +9,27 @@ import typer
 
 from interp.core.errors import InterpError
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A built-in model, a hub id or a local folder.", show_default=False)]
-Prompts = Annotated[list[Path] | None, typer.Option("--prompts", help="A CSV or JSON-lines file of prompt pairs, in place of a task.", show_default=False)]
-Number = Annotated[int | None, typer.Option("-n", "--n", help="Prompts of each task.  [default: as the task says, mostly 64]", show_default=False)]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A built-in model, a hub id or a local folder.", show_default=False)
+]
+Prompts = Annotated[
+    list[Path] | None,
+    typer.Option("--prompts", help="A CSV or JSON-lines file of prompt pairs, in place of a task.", show_default=False),
+]
+Number = Annotated[
+    int | None,
+    typer.Option("-n", "--n", help="Prompts of each task.  [default: as the task says, mostly 64]", show_default=False),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the prompts.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps.  [default: the best there is]", show_default=False)]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda or mps.  [default: the best there is]", show_default=False)
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
 Backend = Annotated[str | None, typer.Option("--backend", help="transformers or transformer_lens.", show_default=False)]
 Metric = Annotated[str | None, typer.Option("--metric", help="Metric, in place of the task's own.", show_default=False)]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Prompts per pass; changes no number.", show_default=False)]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", help="Prompts per pass; changes no number.", show_default=False)
+]
 
 COMMON = ("model", "task", "prompts", "n", "seed", "device", "dtype", "backend", "metric", "batch_size", "out")
 
@@ -47,10 +59,16 @@ def check_options(given: Mapping[str, str], owners: Mapping[str, Sequence[str]],
     for option in given:
         if option not in theirs:
             near = difflib.get_close_matches(option, [*theirs, *known], n=2, cutoff=0.5)
-            todo = ("did you mean " + " or ".join(f"--{name.replace('_', '-')}" for name in near) + "?" if near else
-                    "choose among " + ", ".join(f"--{name.replace('_', '-')}" for name in sorted({*theirs, *known})))
-            raise InterpError(f"use the option --{option.replace('_', '-')}", f"{_and(list(owners))} {'has' if len(owners) == 1 else 'have'} no such option",
-                              todo)
+            todo = (
+                "did you mean " + " or ".join(f"--{name.replace('_', '-')}" for name in near) + "?"
+                if near
+                else "choose among " + ", ".join(f"--{name.replace('_', '-')}" for name in sorted({*theirs, *known}))
+            )
+            raise InterpError(
+                f"use the option --{option.replace('_', '-')}",
+                f"{_and(list(owners))} {'has' if len(owners) == 1 else 'have'} no such option",
+                todo,
+            )
 
 
 def check_place(path: Path, what: str) -> None:
@@ -71,8 +89,11 @@ def tasks_of(names: Sequence[str], files: Sequence[Path] | None) -> list[Any]:
     from interp import tasks
 
     if not names and not files:
-        raise InterpError("choose prompts", "neither a task nor a file of prompts was given",
-                          "give --task NAME (see interp list tasks) or --prompts FILE")
+        raise InterpError(
+            "choose prompts",
+            "neither a task nor a file of prompts was given",
+            "give --task NAME (see interp list tasks) or --prompts FILE",
+        )
     found = [tasks.get(name) for name in names]
     for file in files or ():
         if not file.is_file():

@@ -33,8 +33,13 @@ def _measures() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     from interp.measures.catalog import catalog
 
     return ("measure", "what it is", "options"), [
-        (entry.name, entry.summary, ", ".join(f"--{option.name.replace('_', '-')}" for option in entry.options if option.name != "progress"))
-        for entry in catalog().values()]
+        (
+            entry.name,
+            entry.summary,
+            ", ".join(f"--{option.name.replace('_', '-')}" for option in entry.options if option.name != "progress"),
+        )
+        for entry in catalog().values()
+    ]
 
 
 def _tasks() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -42,7 +47,8 @@ def _tasks() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
     found = [tasks.get(name) for name in tasks.names()]
     return ("task", "what the model must do", "corruptions", "fits"), [
-        (task.name, task.description, ", ".join(task.corruptions), ", ".join(task.fits)) for task in found]
+        (task.name, task.description, ", ".join(task.corruptions), ", ".join(task.fits)) for task in found
+    ]
 
 
 def _models() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -50,6 +56,12 @@ def _models() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
     rows = [(name, "ships with interp") for name in shipped()]
     rows += [(name, f"short for {hub} on the Hugging Face Hub") for name, hub in SHORT_NAMES.items()]
-    rows += [("handmade-...", "weights written by hand, circuits known: induction, ioi, retrieval, sink, gates (or, and, xor, cancel)"),
-             ("FOLDER", "a local folder with config.json and safetensors"), ("ORGANISATION/NAME", "any id of the Hugging Face Hub")]
+    rows += [
+        (
+            "handmade-...",
+            "weights written by hand, circuits known: induction, ioi, retrieval, sink, gates (or, and, xor, cancel)",
+        ),
+        ("FOLDER", "a local folder with config.json and safetensors"),
+        ("ORGANISATION/NAME", "any id of the Hugging Face Hub"),
+    ]
     return ("model", "what it is"), rows

@@ -14,9 +14,14 @@ from interp.core.errors import InterpError
 def report(
     context: typer.Context,
     model: arguments.Model = "",
-    task: Annotated[list[str] | None, typer.Option("--task", "-t", help="A task by name; may be given several times.", show_default=False)] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", help="A task by name; may be given several times.", show_default=False),
+    ] = None,
     prompts: arguments.Prompts = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page.  [default: report.html]", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page.  [default: report.html]", show_default=False)
+    ] = None,
     n: arguments.Number = None,
     seed: arguments.Seed = 0,
     device: arguments.Device = None,
@@ -25,8 +30,12 @@ def report(
     batch_size: arguments.BatchSize = None,
     heads: Annotated[int, typer.Option("--heads", help="Heads whose attention patterns are shown.")] = 3,
     title: Annotated[str | None, typer.Option("--title", help="Heading of the page.", show_default=False)] = None,
-    save: Annotated[Path | None, typer.Option("--save", help="Folder to keep scores and patterns in.", show_default=False)] = None,
-    results: Annotated[Path | None, typer.Option("--results", help="Draw from such a folder; no model is run.", show_default=False)] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Folder to keep scores and patterns in.", show_default=False)
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Draw from such a folder; no model is run.", show_default=False)
+    ] = None,
 ) -> None:
     """Write a self-contained page on the heads of a model: scores with intervals, agreement, patterns, caveats.
 
@@ -44,7 +53,8 @@ def report(
         check_place(save, "folder")
     console = Console(stderr=True, markup=False, highlight=False)
 
-    from interp.report import load, report, save as keep
+    from interp.report import load, report
+    from interp.report import save as keep
 
     if results is not None:
         if model or task or prompts:
@@ -56,8 +66,16 @@ def report(
 
         from interp.report import build
 
-        found = build(loaded, chosen, n, seed, top=heads, batch_size=batch_size, progress=None,
-                      say=lambda line: console.print(line, style="dim"))
+        found = build(
+            loaded,
+            chosen,
+            n,
+            seed,
+            top=heads,
+            batch_size=batch_size,
+            progress=None,
+            say=lambda line: console.print(line, style="dim"),
+        )
     if save is not None:
         keep(found, save)
     written = report(found, page, title=title)

@@ -13,7 +13,9 @@ from interp.core.registry import unknown
 
 
 def score(
-    measure: Annotated[list[str], typer.Argument(metavar="MEASURE", help="Measures by name, and their options.", show_default=False)],
+    measure: Annotated[
+        list[str], typer.Argument(metavar="MEASURE", help="Measures by name, and their options.", show_default=False)
+    ],
     model: arguments.Model = "",
     task: Annotated[str, typer.Option("--task", "-t", help="A task by name.", show_default=False)] = "",
     prompts: arguments.Prompts = None,
@@ -46,8 +48,17 @@ def score(
     if task and prompts:
         raise InterpError("choose prompts", "both a task and a file were given", "give one of --task and --prompts")
     (chosen,) = tasks_of([task] if task else [], prompts[:1] if prompts else None)
-    theirs = {name: [option.name for option in entries[name].options if option.name not in ("progress", "metric", "batch_size", "seed")] for name in names}
-    check_options(given, theirs | {f"the task {chosen.name}": list(getattr(chosen, "options", ()))}, (*arguments.COMMON, "top"))
+    theirs = {
+        name: [
+            option.name
+            for option in entries[name].options
+            if option.name not in ("progress", "metric", "batch_size", "seed")
+        ]
+        for name in names
+    }
+    check_options(
+        given, theirs | {f"the task {chosen.name}": list(getattr(chosen, "options", ()))}, (*arguments.COMMON, "top")
+    )
     if out is None:
         raise InterpError("score heads", "no place for the scores was given", "give --out FOLDER")
     check_place(out, "folder")
@@ -56,18 +67,30 @@ def score(
     from interp.measures.options import read
 
     loaded = load_model(model, device, dtype, backend)
-    own = {option: typed(text, getattr(chosen, "options", {})[option]) for option, text in given.items()
-           if option not in {o for options in theirs.values() for o in options}}
+    own = {
+        option: typed(text, getattr(chosen, "options", {})[option])
+        for option, text in given.items()
+        if option not in {o for options in theirs.values() for o in options}
+    }
     batch = chosen.batch(loaded, n, seed, metric=metric, **own)
     results = []
     for name in names:
         function = find(name)
         parameters = inspect.signature(function).parameters
-        options = {option: read(text, parameters[option].annotation) for option, text in given.items() if option in theirs[name]}
-        scores = function(loaded, batch, **options, **{k: v for k, v in {"batch_size": batch_size, "seed": seed}.items() if k in parameters})
+        options = {
+            option: read(text, parameters[option].annotation) for option, text in given.items() if option in theirs[name]
+        }
+        scores = function(
+            loaded,
+            batch,
+            **options,
+            **{k: v for k, v in {"batch_size": batch_size, "seed": seed}.items() if k in parameters},
+        )
         results.append((scores, "".join(f".{option}={given[option]}" for option in given if option in theirs[name])))
     for scores, said in results:
-        path = scores.save(out / f"{batch.task}.{scores.provenance.measure}{said.replace('/', '_')}.parquet".replace(" ", "_"))
+        path = scores.save(
+            out / f"{batch.task}.{scores.provenance.measure}{said.replace('/', '_')}.parquet".replace(" ", "_")
+        )
         _show(scores, top, path)
 
 
@@ -92,14 +115,26 @@ def _show(scores: Any, top: int, path: Path) -> None:
     from interp.views import labels
 
     record, frame = scores.provenance, scores.top(top)
-    table = Table(title=f"{measure_label(record.measure, record.options, record.direction)}: {record.task['name']}, {record.model['name']}, "
-                        f"{labels.plural(scores.n_prompts, 'prompt')}", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    label = measure_label(record.measure, record.options, record.direction)
+    table = Table(
+        title=f"{label}: {record.task['name']}, {record.model['name']}, {labels.plural(scores.n_prompts, 'prompt')}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
     further = list(scores.dims[3:])
     for column in ("head", *further, record.metric, "95 % interval", "q", "of the whole"):
         table.add_column(column, justify="left" if column in ("head", *further) else "right")
     for row in frame.to_dict("records"):
-        table.add_row(str(row["head"]), *(str(row[dim]) for dim in further), labels.number(row["mean"]), labels.interval(row["low"], row["high"]),
-                      labels.probability(row["q"]).removeprefix("= ") + ("" if row["significant"] else " n.s."), labels.percent(row["normalized"]))
+        table.add_row(
+            str(row["head"]),
+            *(str(row[dim]) for dim in further),
+            labels.number(row["mean"]),
+            labels.interval(row["low"], row["high"]),
+            labels.probability(row["q"]).removeprefix("= ") + ("" if row["significant"] else " n.s."),
+            labels.percent(row["normalized"]),
+        )
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = 120

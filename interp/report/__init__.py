@@ -23,8 +23,8 @@ def report(results: Sequence[TaskResult] | Sequence[HeadScores], path: str | Pat
     """Write one self-contained HTML file, at most 2 MB, from results: no model is run and torch is not imported.
 
     Args:
-        results: what ``build`` or ``load`` returned, or ``HeadScores`` alone (answers and attention patterns are then not known
-            and left out).
+        results: what ``build`` or ``load`` returned, or ``HeadScores`` alone (answers and attention patterns are
+            then not known and left out).
         path: the file; written whole or not at all.
         title: heading; None: named after the model.
 
@@ -34,11 +34,13 @@ def report(results: Sequence[TaskResult] | Sequence[HeadScores], path: str | Pat
     alone = [one for one in results if isinstance(one, HeadScores)]
     if alone and len(alone) != len(results):
         raise TypeError("give HeadScores or task results, not both")
-    return write_text(path, page(by_task(alone) if alone else [one for one in results if isinstance(one, TaskResult)], title))
+    return write_text(
+        path, page(by_task(alone) if alone else [one for one in results if isinstance(one, TaskResult)], title)
+    )
 
 
 def __getattr__(name: str) -> Any:
-    if name == "build":    # loads torch
+    if name == "build":  # loads torch
         return import_module("interp.report.compute").build
     raise AttributeError(f"module 'interp.report' has no attribute {name!r}")
 

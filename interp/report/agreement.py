@@ -22,11 +22,21 @@ def consensus(drawn: Sequence[Panel], k: int) -> dict[str, Any]:
     fraction = None if place is None or first.fraction is None else first.fraction[place]
     return {
         "measures": len(drawn),
-        "agreed": [{"head": head, "votes": count} for head, count in votes.most_common() if count > len(drawn) / 2 and len(drawn) > 1],
-        "first": None if place is None else {
-            "measure": first.label[:1].lower() + first.label[1:], "head": first.names[place[0]][place[1]], "mean": labels.number(float(first.mean[place])),
+        "agreed": [
+            {"head": head, "votes": count}
+            for head, count in votes.most_common()
+            if count > len(drawn) / 2 and len(drawn) > 1
+        ],
+        "first": None
+        if place is None
+        else {
+            "measure": first.label[:1].lower() + first.label[1:],
+            "head": first.names[place[0]][place[1]],
+            "mean": labels.number(float(first.mean[place])),
             "interval": labels.interval(float(first.low[place]), float(first.high[place])),
-            "fraction": "" if fraction is None else labels.percent(float(fraction))},
+            "fraction": "" if fraction is None else labels.percent(float(fraction)),
+            "passes": bool(first.significant[place]) or not np.isfinite(first.q[place]),
+        },
     }
 
 
@@ -47,16 +57,27 @@ def agreement(drawn: Sequence[Panel], k: int) -> dict[str, Any] | None:
                 cells.append({"text": f"{_shared(one, other, k)} of {k}", "small": "", "style": "up"})
         rows.append({"label": one.label, "cells": cells})
     heads = int(np.isfinite(alike[0].mean).sum())
-    return {"columns": [panel.label for panel in alike], "rows": rows, "k": k, "heads": heads, "chance": labels.number(k * k / heads, 2), "line": _line(heads, k)}
+    return {
+        "columns": [panel.label for panel in alike],
+        "rows": rows,
+        "k": k,
+        "heads": heads,
+        "chance": labels.number(k * k / heads, 2),
+        "line": _line(heads, k),
+    }
 
 
 def _correlation(one: Panel, other: Panel) -> dict[str, str]:
     """A cell below the diagonal; measures may be of different metrics, as only ranks are compared."""
     try:
         found = compare.rank_agreement(one.scores, other.scores, across=("metric",))
-    except InterpError as undefined:    # too few heads, or no order among them: said in place of a number
+    except InterpError as undefined:  # too few heads, or no order among them: said in place of a number
         return {"text": "–", "small": undefined.true, "style": "self"}
-    return {"text": labels.fixed(found.value, 2), "small": labels.interval(found.low, found.high, 2), "style": colours.level(found.value, 1.0)}
+    return {
+        "text": labels.fixed(found.value, 2),
+        "small": labels.interval(found.low, found.high, 2),
+        "style": colours.level(found.value, 1.0),
+    }
 
 
 def shared_heads(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> dict[str, Any] | None:
@@ -72,26 +93,41 @@ def shared_heads(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> di
         counts = [vote[name] for vote in votes]
         tasks = sum(count >= need for count, need in zip(counts, least, strict=True))
         if tasks:
-            cells = [{"votes": count, "measures": len(drawn), "radius": 11 * np.sqrt(count / len(drawn))} for count, (_, drawn) in zip(counts, prepared, strict=True)]
+            cells = [
+                {"votes": count, "measures": len(drawn), "radius": 11 * np.sqrt(count / len(drawn))}
+                for count, (_, drawn) in zip(counts, prepared, strict=True)
+            ]
             rows.append({"head": name, "cells": cells, "tasks": tasks, "total": sum(counts)})
     rows.sort(key=lambda row: (-row["tasks"], -row["total"]))
     pairs = [(i, j) for i in range(len(prepared)) for j in range(i + 1, len(prepared))]
     alike = []
     for panel in prepared[0][1]:
-        matched = [next((p for p in drawn if p.label == panel.label and p.names == panel.names), None) for _, drawn in prepared]
+        matched = [
+            next((p for p in drawn if p.label == panel.label and p.names == panel.names), None) for _, drawn in prepared
+        ]
         if all(matched):
             alike.append({"label": panel.label, "cells": [_pair(matched[i], matched[j], k) for i, j in pairs]})
     heads = len(names)
-    return {"k": k, "tasks": [result.name for result, _ in prepared], "rows": rows, "alike": alike, "chance": labels.number(k * k / heads, 2),
-            "pairs": [f"{prepared[i][0].name} / {prepared[j][0].name}" for i, j in pairs] if alike else []}
+    return {
+        "k": k,
+        "tasks": [result.name for result, _ in prepared],
+        "rows": rows,
+        "alike": alike,
+        "chance": labels.number(k * k / heads, 2),
+        "pairs": [f"{prepared[i][0].name} / {prepared[j][0].name}" for i, j in pairs] if alike else [],
+    }
 
 
 def _pair(one: Panel, other: Panel, k: int) -> dict[str, Any]:
     try:
         found = compare.rank_agreement(one.scores, other.scores, across=("task", "metric"))
-    except InterpError as undefined:    # too few heads, or no order among them: said in place of a number
+    except InterpError as undefined:  # too few heads, or no order among them: said in place of a number
         return {"rho": "–", "interval": undefined.true, "overlap": _shared(one, other, k)}
-    return {"rho": labels.fixed(found.value, 2), "interval": labels.interval(found.low, found.high, 2), "overlap": _shared(one, other, k)}
+    return {
+        "rho": labels.fixed(found.value, 2),
+        "interval": labels.interval(found.low, found.high, 2),
+        "overlap": _shared(one, other, k),
+    }
 
 
 def _votes(drawn: Sequence[Panel], k: int) -> Counter[str]:

@@ -32,9 +32,19 @@ MEASURES: tuple[tuple[str, dict[str, Any]], ...] = (
 Say = Callable[[str], None]
 
 
-def build(model: Any, tasks: Sequence[Any], n: int | None = None, seed: int = 0, *, measures: Sequence[tuple[str, dict[str, Any]]] = MEASURES,
-          top: int = 3, prompts: int = 2, batch_size: int | None = None, progress: bool | None = False,
-          say: Say | None = None) -> tuple[TaskResult, ...]:
+def build(
+    model: Any,
+    tasks: Sequence[Any],
+    n: int | None = None,
+    seed: int = 0,
+    *,
+    measures: Sequence[tuple[str, dict[str, Any]]] = MEASURES,
+    top: int = 3,
+    prompts: int = 2,
+    batch_size: int | None = None,
+    progress: bool | None = False,
+    say: Say | None = None,
+) -> tuple[TaskResult, ...]:
     """Score every head of ``model`` on every task, by every measure, and read the patterns of the top heads.
 
     Args:
@@ -55,26 +65,41 @@ def build(model: Any, tasks: Sequence[Any], n: int | None = None, seed: int = 0,
     if not model.stacks:
         raise InterpError(f"report on the heads of {model.name}", "the model has no attention", "choose a transformer")
     batches = []
-    for task in tasks:    # all prompts first, so that a bad one is refused before anything runs
+    for task in tasks:  # all prompts first, so that a bad one is refused before anything runs
         batches.append(task if isinstance(task, Batch) else task.batch(model, n, seed))
     results = []
     for task, batch in zip(tasks, batches, strict=True):
         scores = []
         for name, options in measures:
-            say(f"{batch.task}: {name.replace('_', ' ')}{''.join(f' {value}' for value in options.values())}, {batch.n} prompts")
-            scores.append(find(name)(model, batch, **options, **({"batch_size": batch_size, "progress": progress})))
+            say(
+                f"{batch.task}: {name.replace('_', ' ')}{''.join(f' {value}' for value in options.values())}, "
+                f"{batch.n} prompts"
+            )
+            scores.append(find(name)(model, batch, **options, batch_size=batch_size, progress=progress))
         results.append(_result(model, task, batch, tuple(scores), top, prompts))
     return tuple(results)
 
 
 def _result(model: Any, task: Any, batch: Batch, scores: tuple[HeadScores, ...], top: int, prompts: int) -> TaskResult:
-    facts = _facts(batch.task) if isinstance(task, Batch) or not hasattr(task, "description") else task
+    known = _facts(batch.task)
+    facts = known or task
     base = baselines(model, batch)
     shown = batch.subset(range(min(prompts, batch.n)))
     return TaskResult(
-        name=batch.task, scores=scores, description=getattr(facts, "description", ""), source=getattr(facts, "source", ""),
-        correct=base.correct, beats_wrong=base.beats_wrong, dropped=tuple(batch.dropped), shown=_shown(model, shown, base),
-        examples=_examples(model, shown, top_heads(scores, top), scores[0].attention))
+        name=batch.task,
+        scores=scores,
+        source=known.source if known else "",
+        description=f"The model must {known.description}."
+        if known
+        else f"{facts.description[:1].upper()}{facts.description[1:]}."
+        if hasattr(facts, "description")
+        else "",
+        correct=base.correct,
+        beats_wrong=base.beats_wrong,
+        dropped=tuple(batch.dropped),
+        shown=_shown(model, shown, base),
+        examples=_examples(model, shown, top_heads(scores, top), scores[0].attention),
+    )
 
 
 def _facts(name: str) -> Any:
@@ -100,14 +125,28 @@ def top_heads(scores: Sequence[HeadScores], top: int) -> list[Head]:
 
 
 def _shown(model: Any, batch: Batch, base: Any) -> tuple[Shown, ...]:
-    said = answer_logits(model.run(side(sides(model, batch), "clean").inputs), side(sides(model, batch), "clean")).argmax(-1).tolist()
+    said = (
+        answer_logits(model.run(side(sides(model, batch), "clean").inputs), side(sides(model, batch), "clean"))
+        .argmax(-1)
+        .tolist()
+    )
     clean, corrupt = batch.clean.rows(), batch.corrupt.rows()
     rows = []
     for i in range(batch.n):
         right = [token_text(model.tokenizer, token) for token in batch.answers[i][batch.answer_mask[i].bool()].tolist()]
         wrong = [token_text(model.tokenizer, token) for token in batch.wrong[i][batch.wrong_mask[i].bool()].tolist()]
-        rows.append(Shown(token_texts(model.tokenizer, clean[i]), token_texts(model.tokenizer, corrupt[i]), _spans(batch, i), right[0], tuple(wrong),
-                          float(base.clean[i]), float(base.corrupt[i]), token_text(model.tokenizer, said[i])))
+        rows.append(
+            Shown(
+                token_texts(model.tokenizer, clean[i]),
+                token_texts(model.tokenizer, corrupt[i]),
+                _spans(batch, i),
+                right[0],
+                tuple(wrong),
+                float(base.clean[i]),
+                float(base.corrupt[i]),
+                token_text(model.tokenizer, said[i]),
+            )
+        )
     return tuple(rows)
 
 
@@ -124,8 +163,15 @@ def _examples(model: Any, batch: Batch, heads: Sequence[Head], attention: str) -
             tokens = token_texts(model.tokenizer, batch.subset([i]).clean.rows()[0])
             for head in heads:
                 if head.layer == layer:
-                    examples[head, i] = Example(head, i, tokens, tokens, read[pattern][0, head.head].double().cpu().numpy(),
-                                                seen[0, min(head.head, seen.shape[1] - 1)].cpu().numpy(), _spans(batch, i))
+                    examples[head, i] = Example(
+                        head,
+                        i,
+                        tokens,
+                        tokens,
+                        read[pattern][0, head.head].double().cpu().numpy(),
+                        seen[0, min(head.head, seen.shape[1] - 1)].cpu().numpy(),
+                        _spans(batch, i),
+                    )
     return tuple(examples[head, i] for head in heads for i in range(batch.n))
 
 
@@ -151,7 +197,7 @@ def token_texts(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     texts, before = [], ""
     for i, token in enumerate(ids):
         after = tokenizer.decode(ids[: i + 1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        added = after[len(before):] if after.startswith(before) else ""
+        added = after[len(before) :] if after.startswith(before) else ""
         if "\ufffd" in added or (not added and i):
             added = f"<{tokenizer.convert_ids_to_tokens(token).strip('<>')}>"
         texts.append(added)

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from interp.core import intervals
 from interp.core.errors import InterpError
 from interp.report.agreement import agreement, consensus, shared_heads
-from interp.report.caveats import caveats
+from interp.report.caveats import MASTERED, caveats
 from interp.report.panels import Panel, panels
 from interp.report.results import Example, Shown, TaskResult
 from interp.views import colours, labels
@@ -40,13 +40,23 @@ def page(results: Sequence[TaskResult], title: str | None = None) -> str:
         size = len(text.encode())
         if size <= LARGEST:
             return text
-    raise InterpError("write a report", f"it would be {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f} MB",
-                      "report fewer measures or tasks on one page")
+    raise InterpError(
+        "write a report",
+        f"it would be {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f} MB",
+        "report fewer measures or tasks on one page",
+    )
 
 
-def _render(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]], title: str | None, labelled: bool, patterns: int | None) -> str:
-    environment = Environment(loader=PackageLoader("interp.report", "templates"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+def _render(
+    prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]], title: str | None, labelled: bool, patterns: int | None
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("interp.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"number": labels.number, "percent": labels.percent, "token": labels.token}
     model = prepared[0][0].scores[0].provenance.model
     tasks = [_task(result, drawn, index, labelled, patterns) for index, (result, drawn) in enumerate(prepared)]
@@ -55,9 +65,19 @@ def _render(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]], title: str
     style = source.get_source(environment, "report.css")[0]
     script = source.get_source(environment, "report.js")[0]
     return environment.get_template("report.html.j2").render(
-        title=title or f"Attention heads of {model.get('name')}", model=model, tasks=tasks, shared=shared_heads(prepared),
-        caveats=caveats(prepared), provenance=_provenance(prepared), style=style, script=script, light=colours.stylesheet(),
-        dark=colours.stylesheet(dark=True), written=date.today().isoformat(), shape=_shape(prepared[0][1][0]))
+        title=title or f"Attention heads of {model.get('name')}",
+        model=model,
+        tasks=tasks,
+        shared=shared_heads(prepared),
+        caveats=caveats(prepared),
+        provenance=_provenance(prepared),
+        style=style,
+        script=script,
+        light=colours.stylesheet(),
+        dark=colours.stylesheet(dark=True),
+        written=date.today().isoformat(),
+        shape=_shape(prepared[0][1][0]),
+    )
 
 
 def _task(result: TaskResult, drawn: tuple[Panel, ...], index: int, labelled: bool, patterns: int | None) -> dict[str, Any]:
@@ -65,13 +85,25 @@ def _task(result: TaskResult, drawn: tuple[Panel, ...], index: int, labelled: bo
     k = top_k(drawn)
     examples = result.examples if patterns is None else result.examples[:patterns]
     return {
-        "name": result.name, "anchor": f"task-{index}", "description": result.description, "source": result.source, "n": first.n_prompts,
-        "unit": drawn[0].unit, "accuracy": _share(result.correct), "beats_wrong": _share(result.beats_wrong),
-        "metrics": [_baseline(name, first.baselines[name]) for name in ("clean", "corrupt") if name in first.baselines],
-        "gap": None if first.normalizer is None else _baseline("difference", first.normalizer),
-        "panels": [_figure(panel, labelled) for panel in drawn], "k": k, "ranked": _ranked(drawn),
-        "consensus": consensus(drawn, k), "votes": _votes(drawn, k, result.name), "agreement": agreement(drawn, k),
-        "shown": [_shown(one) for one in result.shown], "patterns": [_pattern(example, index, i, result.shown) for i, example in enumerate(examples)],
+        "name": result.name,
+        "anchor": f"task-{index}",
+        "description": result.description,
+        "source": result.source,
+        "n": first.n_prompts,
+        "unit": drawn[0].unit,
+        "accuracy": _share(result.correct),
+        "beats_wrong": _share(result.beats_wrong),
+        "metrics": [_baseline(first.baselines[name]) for name in ("clean", "corrupt") if name in first.baselines],
+        "gap": None if first.normalizer is None else _baseline(first.normalizer),
+        "mastered": result.correct is None or result.correct.mean() >= MASTERED,
+        "panels": [_figure(panel, labelled) for panel in drawn],
+        "k": k,
+        "ranked": _ranked(drawn),
+        "consensus": consensus(drawn, k),
+        "votes": _votes(drawn, k, result.name),
+        "agreement": agreement(drawn, k),
+        "shown": [_shown(one) for one in result.shown],
+        "patterns": [_pattern(example, index, i, result.shown) for i, example in enumerate(examples)],
     }
 
 
@@ -105,18 +137,33 @@ def _share(flags: np.ndarray | None) -> dict[str, Any] | None:
     return {"share": float(flags.mean()), "low": ends.low, "high": ends.high, "count": int(flags.sum()), "n": flags.size}
 
 
-def _baseline(name: str, values: np.ndarray) -> dict[str, Any]:
+def _baseline(values: np.ndarray) -> dict[str, str]:
+    """A metric's mean over prompts with its bootstrap interval."""
     low, high = intervals.bootstrap(np.asarray(values, dtype=np.float64))
-    return {"name": name, "mean": labels.number(float(values.mean())), "interval": labels.interval(float(low), float(high))}
+    places = min(2, labels.decimals(max(abs(float(values.mean())), 0.1)))
+    return {"mean": labels.fixed(float(values.mean()), places), "interval": labels.interval(float(low), float(high), places)}
 
 
 def _figure(panel: Panel, labelled: bool) -> dict[str, Any]:
     largest = colours.limit(panel.mean)
     return {
-        "label": panel.label, "significant": int(panel.significant.sum()), "heads": int(np.isfinite(panel.mean).sum()), "unit": panel.unit, "signed": panel.signed,
-        "svg": head_heatmap(panel.mean, panel.low, panel.high, panel.q, panel.significant, names=panel.names,
-                            title=f"{panel.label}: one cell a head, rows are layers", unit=panel.unit, labelled=labelled),
-        "bar": colour_bar(largest, panel.unit),
+        "label": panel.label,
+        "significant": int(panel.significant.sum()),
+        "heads": int(np.isfinite(panel.mean).sum()),
+        "unit": panel.unit,
+        "signed": panel.signed,
+        "svg": head_heatmap(
+            panel.mean,
+            panel.low,
+            panel.high,
+            panel.q,
+            panel.significant,
+            names=panel.names,
+            title=f"{panel.label}: one cell a head, rows are layers",
+            unit=panel.unit,
+            labelled=labelled,
+        ),
+        "bar": colour_bar(largest, panel.unit, signed=panel.signed),
     }
 
 
@@ -125,21 +172,41 @@ def _ranked(drawn: Sequence[Panel]) -> dict[str, Any]:
     (key-value heads beside heads) have no cell in it."""
     shape = drawn[0].names
     alike = [panel for panel in drawn if panel.names == shape]
-    ranks = np.nanmean(np.stack([np.where(np.isfinite(p.ranks()), p.ranks(), np.nan) for p in alike]), axis=0) if alike else np.array([])
-    ends = [(float(np.nanmin([np.nanmin(p.mean), _least(p.low)])), float(np.nanmax([np.nanmax(p.mean), _most(p.high)]))) for p in alike]
-    order = sorted(((ranks[i, j], i, j) for i in range(ranks.shape[0]) for j in range(ranks.shape[1]) if np.isfinite(ranks[i, j])))
+    ranks = (
+        np.nanmean(np.stack([np.where(np.isfinite(p.ranks()), p.ranks(), np.nan) for p in alike]), axis=0)
+        if alike
+        else np.array([])
+    )
+    ends = [
+        (float(np.nanmin([np.nanmin(p.mean), _least(p.low)])), float(np.nanmax([np.nanmax(p.mean), _most(p.high)])))
+        for p in alike
+    ]
+    order = sorted(
+        (ranks[i, j], i, j) for i in range(ranks.shape[0]) for j in range(ranks.shape[1]) if np.isfinite(ranks[i, j])
+    )
     places = [labels.decimals(colours.limit(panel.mean)) for panel in alike]
     rows = []
     for rank, i, j in order[:MOST_ROWS]:
         cells = []
         for panel, scale, digits in zip(alike, ends, places, strict=True):
             value, low, high = float(panel.mean[i, j]), float(panel.low[i, j]), float(panel.high[i, j])
-            cells.append({"value": value, "text": labels.fixed(value, digits), "interval": labels.interval(low, high, digits), "significant": bool(panel.significant[i, j]),
-                          "fraction": "" if panel.fraction is None else labels.percent(float(panel.fraction[i, j])),
-                          "whisker": whisker(value, low, high, scale)})
+            cells.append(
+                {
+                    "value": value,
+                    "text": labels.fixed(value, digits),
+                    "interval": labels.interval(low, high, digits),
+                    "significant": bool(panel.significant[i, j]),
+                    "fraction": "" if panel.fraction is None else labels.percent(float(panel.fraction[i, j])),
+                    "whisker": whisker(value, low, high, scale),
+                }
+            )
         rows.append({"head": shape[i][j], "order": i * len(shape[0]) + j, "rank": float(rank), "cells": cells})
-    return {"columns": [panel.label for panel in alike], "rows": rows, "left_out": len(order) - len(rows),
-            "elsewhere": [panel.label for panel in drawn if panel.names != shape]}
+    return {
+        "columns": [panel.label for panel in alike],
+        "rows": rows,
+        "left_out": len(order) - len(rows),
+        "elsewhere": [panel.label for panel in drawn if panel.names != shape],
+    }
 
 
 def _least(values: np.ndarray) -> float:
@@ -151,9 +218,15 @@ def _most(values: np.ndarray) -> float:
 
 
 def _shown(one: Shown) -> dict[str, Any]:
-    return {"clean": _tokens(one.clean, one.corrupt, one.spans), "corrupt": _tokens(one.corrupt, one.clean, one.spans),
-            "answer": one.answer, "wrong": one.wrong, "said": one.said, "clean_metric": labels.number(one.clean_metric),
-            "corrupt_metric": labels.number(one.corrupt_metric)}
+    return {
+        "clean": _tokens(one.clean, one.corrupt, one.spans),
+        "corrupt": _tokens(one.corrupt, one.clean, one.spans),
+        "answer": one.answer,
+        "wrong": one.wrong,
+        "said": one.said,
+        "clean_metric": labels.number(one.clean_metric),
+        "corrupt_metric": labels.number(one.corrupt_metric),
+    }
 
 
 def _tokens(tokens: Sequence[str], other: Sequence[str], spans: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
@@ -161,8 +234,16 @@ def _tokens(tokens: Sequence[str], other: Sequence[str], spans: Mapping[str, tup
     starts = {start: name for name, (start, _) in spans.items()}
     inside = {index for start, stop in spans.values() for index in range(start, stop)}
     aligned = len(tokens) == len(other)
-    return [{"text": labels.token(text), "span": starts.get(index, ""), "inside": index in inside,
-             "differs": aligned and text != other[index], "line": "\n" in text} for index, text in enumerate(tokens)]
+    return [
+        {
+            "text": labels.token(text),
+            "span": starts.get(index, ""),
+            "inside": index in inside,
+            "differs": aligned and text != other[index],
+            "line": "\n" in text,
+        }
+        for index, text in enumerate(tokens)
+    ]
 
 
 def _pattern(example: Example, task: int, index: int, shown: Sequence[Shown]) -> dict[str, Any]:
@@ -170,14 +251,23 @@ def _pattern(example: Example, task: int, index: int, shown: Sequence[Shown]) ->
     last = len(example.queries) - 1
     row = np.where(visible[last], pattern[last], -1.0)
     best = [int(i) for i in np.argsort(-row, kind="stable")[:4] if row[i] > 0.0005]
-    reads = ", ".join(f"{labels.token(example.keys[i], 16)}{labels.subscript(i)} {labels.weight(float(row[i]))}" for i in best)
+    reads = ", ".join(
+        f"{labels.token(example.keys[i], 16)}{labels.subscript(i)} {labels.weight(float(row[i]))}" for i in best
+    )
     sink, rest = sink_mass(pattern, visible), float((1 - np.where(visible, pattern, 0).sum(1)).mean())
     title = f"Attention of {example.head} on prompt {example.prompt + 1}; the last token attends to {reads}"
     return {
-        "head": str(example.head), "prompt": example.prompt + 1, "reads": reads, "last": labels.token(example.queries[last], 16),
-        "sink": labels.weight(sink) if np.isfinite(sink) else "–", "limit": labels.weight(colour_limit(pattern, visible)),
-        "rest": labels.weight(rest) if rest > 0.005 else "", "block": pool(pattern, visible).block,
-        "svg": attention_pattern(pattern, visible, example.queries, example.keys, title=title, identifier=f"{task}-{index}", spans=example.spans),
+        "head": str(example.head),
+        "prompt": example.prompt + 1,
+        "reads": reads,
+        "last": labels.token(example.queries[last], 16),
+        "sink": labels.weight(sink) if np.isfinite(sink) else "–",
+        "limit": labels.weight(colour_limit(pattern, visible)),
+        "rest": labels.weight(rest) if rest > 0.005 else "",
+        "block": pool(pattern, visible).block,
+        "svg": attention_pattern(
+            pattern, visible, example.queries, example.keys, title=title, identifier=f"{task}-{index}", spans=example.spans
+        ),
         "strip": token_strip(np.where(visible[last], pattern[last], 0.0), example.keys, query=len(example.keys) - 1),
         "query_tokens": json.dumps([labels.token(t) for t in example.queries]),
         "key_tokens": "" if example.keys == example.queries else json.dumps([labels.token(t) for t in example.keys]),
@@ -190,20 +280,47 @@ def _provenance(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> dic
     first = records[0][1]
     for _, record in records:
         if record.model != first.model:
-            raise InterpError("write one report", f"the scores are of two models ({first.model.get('name')}, {record.model.get('name')}, "
-                              "or differently loaded)", "write a report for each")
-    asked = [{"task": name, "measure": record.measure, "direction": record.direction or "–", "key": record.key()[:12],
-              "options": ", ".join(f"{key} = {_said(value)}" for key, value in record.options.items() if key != "direction")} for name, record in records]
+            raise InterpError(
+                "write one report",
+                f"the scores are of two models ({first.model.get('name')}, {record.model.get('name')}, "
+                "or differently loaded)",
+                "write a report for each",
+            )
+    asked = [
+        {
+            "task": name,
+            "measure": record.measure,
+            "direction": record.direction or "–",
+            "key": record.key()[:12],
+            "options": ", ".join(f"{key} = {_said(value)}" for key, value in record.options.items() if key != "direction"),
+        }
+        for name, record in records
+    ]
     facts = [(key.replace("_", " "), _said(value)) for key, value in first.model.items() if value is not None]
     code = first.code.get("revision")
     if code:
         facts.append(("code", f"{str(code)[:12]}{' with local changes' if first.code.get('dirty') else ''}"))
-    facts += [("versions", ", ".join(f"{name} {version}" for name, version in first.versions.items() if version)),
-              ("device", first.device), ("computed", first.date)]
-    prompts = [{"task": result.name, **{key: _said(value) for key, value in result.scores[0].provenance.task.items() if key != "name"}}
-               for result, _ in prepared]
-    full = json.dumps([{"task": name, **{k: v for k, v in asdict(record).items() if k != "task"}, "prompts": record.task} for name, record in records],
-                      indent=1, ensure_ascii=True, sort_keys=True)
+    facts += [
+        ("versions", ", ".join(f"{name} {version}" for name, version in first.versions.items() if version)),
+        ("device", first.device),
+        ("computed", first.date),
+    ]
+    prompts = [
+        {
+            "task": result.name,
+            **{key: _said(value) for key, value in result.scores[0].provenance.task.items() if key != "name"},
+        }
+        for result, _ in prepared
+    ]
+    full = json.dumps(
+        [
+            {"task": name, **{k: v for k, v in asdict(record).items() if k != "task"}, "prompts": record.task}
+            for name, record in records
+        ],
+        indent=1,
+        ensure_ascii=True,
+        sort_keys=True,
+    )
     return {"facts": facts, "asked": asked, "prompts": prompts, "json": full}
 
 

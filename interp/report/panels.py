@@ -18,8 +18,11 @@ MOST_LABELS = 8
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Everything is [layer, head]. ``fraction`` is None where normalising was refused, and ``refused`` says why. ``signed`` is
-    False for a measure of absolute values: these are positive by chance alone, so they are not tested and ``q`` is NaN."""
+    """Everything is [layer, head].
+
+    ``fraction`` is None where normalising was refused, and ``refused`` says why. ``signed`` is False for a measure of absolute
+    values: these are positive by chance alone, so they are not tested and ``q`` is NaN.
+    """
 
     label: str
     scores: HeadScores
@@ -67,8 +70,11 @@ def measure_label(measure: str, options: Mapping[str, Any], direction: str | Non
     words = " ".join(filter(None, [str(options.get("kind") or ""), measure.replace("_", " ")]))
     if component := options.get("component"):
         words += f" of {component}"
-    said = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in options.items()
-            if name in defaults and repr(value) != defaults[name] and value is not None and name not in SAID]
+    said = [
+        f"{name.replace('_', ' ')} {_plain(value)}"
+        for name, value in options.items()
+        if name in defaults and repr(value) != defaults[name] and value is not None and name not in SAID
+    ]
     return ", ".join([words[:1].upper() + words[1:], *([direction] if direction else []), *said])
 
 
@@ -88,9 +94,16 @@ def _split(scores: HeadScores) -> list[tuple[str, HeadScores]]:
     axis = scores.dims[3]
     labels = scores.labels(axis)
     if len(labels) > MOST_LABELS:
-        raise InterpError(f"draw {scores.provenance.measure} in a report", f"it has {len(labels)} {axis}s for every head",
-                          f"score it with at most {MOST_LABELS} named positions, or with all positions at once")
-    return [(f"{label}, {axis} {name}{rest[len(label):]}", deeper) for name in labels for rest, deeper in _split(scores.at(**{axis: name}))]
+        raise InterpError(
+            f"draw {scores.provenance.measure} in a report",
+            f"it has {len(labels)} {axis}s for every head",
+            f"score it with at most {MOST_LABELS} named positions, or with all positions at once",
+        )
+    return [
+        (f"{label}, {axis} {name}{rest[len(label) :]}", deeper)
+        for name in labels
+        for rest, deeper in _split(scores.at(**{axis: name}))
+    ]
 
 
 def _panel(label: str, scores: HeadScores, seed: int) -> Panel:
@@ -99,9 +112,23 @@ def _panel(label: str, scores: HeadScores, seed: int) -> Panel:
     fraction, refused = None, ""
     try:
         fraction = scores.normalized(seed=seed).values
-    except InterpError as error:    # shown in the report: the raw values stand, and the reader is told why no fraction is given
-        refused = str(error)
+    except (
+        InterpError
+    ) as error:  # shown in the report: the raw values stand, and the reader is told why no fraction is given
+        refused = error.true.replace("-", "−").replace("logit_diff", "logit difference").replace("_", " ")
     names = [scores.label(head) for head in scores.heads]
-    rows = tuple(tuple(names[row * scores.n_heads:(row + 1) * scores.n_heads]) for row in range(scores.n_layers))
-    return Panel(label, scores, rows, scores.mean(), low, high, test.q if signed else np.full_like(test.q, np.nan), test.significant & signed,
-                 fraction, refused, unit_of(scores), signed)
+    rows = tuple(tuple(names[row * scores.n_heads : (row + 1) * scores.n_heads]) for row in range(scores.n_layers))
+    return Panel(
+        label,
+        scores,
+        rows,
+        scores.mean(),
+        low,
+        high,
+        test.q if signed else np.full_like(test.q, np.nan),
+        test.significant & signed,
+        fraction,
+        refused,
+        unit_of(scores),
+        signed,
+    )

@@ -77,7 +77,9 @@ class TaskResult:
 
     def __post_init__(self) -> None:
         if not self.scores:
-            raise InterpError(f"report on the task {self.name}", "there are no scores of it", "give at least one measure's scores")
+            raise InterpError(
+                f"report on the task {self.name}", "there are no scores of it", "give at least one measure's scores"
+            )
 
 
 def by_task(scores: Sequence[HeadScores]) -> tuple[TaskResult, ...]:
@@ -113,7 +115,11 @@ def load(folder: str | Path) -> tuple[TaskResult, ...]:
 
     places = sorted(Path(folder).glob("*/task.json"), key=lambda path: int(path.parent.name.split("_")[0]))
     if not places:
-        raise InterpError(f"read the results in {folder}", "there is no task.json in any folder of it", "give a folder written by interp report --save")
+        raise InterpError(
+            f"read the results in {folder}",
+            "there is no task.json in any folder of it",
+            "give a folder written by interp report --save",
+        )
     results = []
     for path in places:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -121,13 +127,41 @@ def load(folder: str | Path) -> tuple[TaskResult, ...]:
             raise InterpError(f"read {path}", f"it is of a later format than {FORMAT}", "update interp")
         files = sorted(path.parent.glob("*.parquet"), key=lambda file: int(file.name.split("_")[0]))
         arrays = load_file(path.parent / "patterns.safetensors")
-        examples = tuple(Example(Head.parse(e["head"]), e["prompt"], tuple(e["queries"]), tuple(e["keys"]), arrays[f"{i}.pattern"],
-                                 arrays[f"{i}.visible"].astype(bool), _spans(e["spans"])) for i, e in enumerate(record.pop("examples")))
-        shown = tuple(Shown(**{**s, "clean": tuple(s["clean"]), "corrupt": tuple(s["corrupt"]), "wrong": tuple(s["wrong"]),
-                               "spans": _spans(s["spans"])}) for s in record.pop("shown"))
-        right = {name: None if record[name] is None else np.array(record[name], dtype=bool) for name in ("correct", "beats_wrong")}
-        results.append(TaskResult(**(record | right | {"dropped": tuple(record["dropped"])}), shown=shown, examples=examples,
-                                  scores=tuple(HeadScores.load(file) for file in files)))
+        examples = tuple(
+            Example(
+                Head.parse(e["head"]),
+                e["prompt"],
+                tuple(e["queries"]),
+                tuple(e["keys"]),
+                arrays[f"{i}.pattern"],
+                arrays[f"{i}.visible"].astype(bool),
+                _spans(e["spans"]),
+            )
+            for i, e in enumerate(record.pop("examples"))
+        )
+        shown = tuple(
+            Shown(
+                **{
+                    **s,
+                    "clean": tuple(s["clean"]),
+                    "corrupt": tuple(s["corrupt"]),
+                    "wrong": tuple(s["wrong"]),
+                    "spans": _spans(s["spans"]),
+                }
+            )
+            for s in record.pop("shown")
+        )
+        right = {
+            name: None if record[name] is None else np.array(record[name], dtype=bool) for name in ("correct", "beats_wrong")
+        }
+        results.append(
+            TaskResult(
+                **(record | right | {"dropped": tuple(record["dropped"])}),
+                shown=shown,
+                examples=examples,
+                scores=tuple(HeadScores.load(file) for file in files),
+            )
+        )
     return tuple(results)
 
 
@@ -136,11 +170,24 @@ def _record(result: TaskResult) -> dict[str, Any]:
         return None if values is None else [bool(value) for value in values]
 
     return {
-        "format": FORMAT, "name": result.name, "description": result.description, "source": result.source,
-        "correct": flags(result.correct), "beats_wrong": flags(result.beats_wrong), "dropped": list(result.dropped),
+        "format": FORMAT,
+        "name": result.name,
+        "description": result.description,
+        "source": result.source,
+        "correct": flags(result.correct),
+        "beats_wrong": flags(result.beats_wrong),
+        "dropped": list(result.dropped),
         "shown": [vars(one) | {"spans": {name: list(span) for name, span in one.spans.items()}} for one in result.shown],
-        "examples": [{"head": str(e.head), "prompt": e.prompt, "queries": list(e.queries), "keys": list(e.keys),
-                      "spans": {name: list(span) for name, span in e.spans.items()}} for e in result.examples],
+        "examples": [
+            {
+                "head": str(e.head),
+                "prompt": e.prompt,
+                "queries": list(e.queries),
+                "keys": list(e.keys),
+                "spans": {name: list(span) for name, span in e.spans.items()},
+            }
+            for e in result.examples
+        ],
     }
 
 

@@ -15,7 +15,7 @@ POSITIVE = ("#F7F7F7", "#D1E5F0", "#92C5DE", "#4393C3", "#2166AC", "#053061")
 NEGATIVE = ("#F7F7F7", "#FDDBC7", "#F4A582", "#D6604D", "#B2182B", "#67001F")
 POSITIVE_DARK = ("#222327", "#1E3E5C", "#2A639A", "#4C92CE", "#8CC2EC", "#D6ECFB")
 NEGATIVE_DARK = ("#222327", "#5B2A22", "#93402F", "#CC6B52", "#F0A58D", "#FCE0D5")
-INK, INK_DARK = "#08306B", "#DEEBF7"
+INK = "#08306B"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe and Ito's eight colours for categories, the readable ones first."""
 
@@ -40,7 +40,7 @@ def limit(values: np.ndarray) -> float:
 
 
 def level(value: float, largest: float) -> str:
-    """The class of a signed value: ``z`` for zero, ``p1``..``p10`` for positive, ``n1``..``n10`` for negative, ``x`` missing."""
+    """The class of a signed value: ``z`` zero, ``p1`` to ``p10`` positive, ``n1`` to ``n10`` negative, ``x`` missing."""
     if not math.isfinite(value):
         return "x"
     step = min(LEVELS, round(abs(value) / largest * LEVELS))
@@ -70,8 +70,8 @@ def contrast(a: str, b: str) -> float:
 
 
 def text_on(colour: str) -> str:
-    """Near-black or white, whichever reads better on ``colour``."""
-    return max(("#111111", "#FFFFFF"), key=lambda ink: contrast(ink, colour))
+    """Black or white, whichever reads better on ``colour``."""
+    return max(("#000000", "#FFFFFF"), key=lambda ink: contrast(ink, colour))
 
 
 def stylesheet(dark: bool = False) -> str:
@@ -79,6 +79,8 @@ def stylesheet(dark: bool = False) -> str:
     rules = []
     for name, colour in ramp(dark).items():
         ink = text_on(colour)
-        rules.append(f".c.{name}{{fill:{colour}}}.c.{name}+text,.c.{name}+circle{{fill:{ink}}}"
-                     f"td.{name}{{background:{colour};color:{ink}}}")
+        rules.append(
+            f".c.{name}{{fill:{colour}}}.c.{name}+text,.c.{name}+circle{{fill:{ink}}}"
+            f"td.{name}{{background:{colour};color:{ink}}}"
+        )
     return "".join(rules)

@@ -8,20 +8,20 @@ _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def number(value: float, digits: int = 3) -> str:
-    """``value`` with three significant digits and a true minus sign: ``1.23``, ``−0.0456``, ``1230``; ``–`` if not finite."""
+    """``value`` with three significant digits and a true minus sign: ``1.23``, ``−0.0456``; ``–`` if not finite."""
     if not math.isfinite(value):
         return "–"
     if value == 0:
         return "0"
-    size = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    size = int(exponent)
     if size < -4 or size > 6:
-        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
+        return f"{mantissa}e{size}".replace("-", "−")
     return f"{value:.{max(0, digits - 1 - size)}f}".replace("-", "−")
 
 
 def decimals(largest: float, digits: int = 3) -> int:
-    """How many decimals a column needs for its largest magnitude to have ``digits`` significant digits (2 for 2.36 and 3)."""
+    """Decimals a column needs for its largest magnitude to have ``digits`` significant digits: 2 for 2.36 and 3."""
     if not math.isfinite(largest) or largest <= 0:
         return digits - 1
     return min(8, max(0, digits - 1 - math.floor(math.log10(largest))))
@@ -36,7 +36,7 @@ def fixed(value: float, places: int) -> str:
 
 
 def interval(low: float, high: float, places: int | None = None) -> str:
-    """``[low, high]``, with three significant digits or ``places`` decimals; says so where there is none (a single prompt)."""
+    """``[low, high]`` with three significant digits or ``places`` decimals; ``[no interval]`` for a single prompt."""
     if not math.isfinite(low) or not math.isfinite(high):
         return "[no interval]"
     ends = [number(end) if places is None else fixed(end, places) for end in (low, high)]
@@ -57,7 +57,9 @@ def weight(value: float) -> str:
 
 def percent(value: float) -> str:
     """A share as a percentage with one decimal: ``98.4 %``; ``0 %`` and ``100 %`` only where it is exactly that."""
-    return "–" if not math.isfinite(value) else (str(round(100 * value)) if value in (0, 1) else fixed(100 * value, 1)) + " %"
+    return (
+        "–" if not math.isfinite(value) else (str(round(100 * value)) if value in (0, 1) else fixed(100 * value, 1)) + " %"
+    )
 
 
 def token(text: str, longest: int | None = None) -> str:
@@ -76,7 +78,7 @@ def token(text: str, longest: int | None = None) -> str:
     label = "·" * start + "".join(map(_visible, core)) + "·" * end
     if longest is not None and len(label) > longest:
         head = (longest - 1 + 1) // 2
-        label = label[:head] + "…" + label[len(label) - (longest - 1 - head):]
+        label = label[:head] + "…" + label[len(label) - (longest - 1 - head) :]
     return label
 
 

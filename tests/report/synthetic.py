@@ -7,20 +7,64 @@ from interp.core.provenance import Provenance
 from interp.core.scores import HeadScores
 from interp.report.results import Example, Shown, TaskResult
 
-HOSTILE = ("</script><script>window.hacked=1</script>", "<img src=x onerror=window.hacked=1>", "\u202egnp.exe", "\ud83d", "&lt;b&gt;", "{{ 7*7 }}", '"quote\'',
-           " ", "\n", "", "العربية", "😀", "<|endoftext|>", "x" * 300, " the", "the")
-WORDS = ("<s>", "When", " Mary", " and", " John", " went", " to", " the", " store", ",", " John", " gave", " a", " drink", " to")
+HOSTILE = (
+    "</script><script>window.hacked=1</script>",
+    "<img src=x onerror=window.hacked=1>",
+    "\u202egnp.exe",
+    "\ud83d",
+    "&lt;b&gt;",
+    "{{ 7*7 }}",
+    "\"quote'",
+    " ",
+    "\n",
+    "",
+    "العربية",
+    "😀",
+    "<|endoftext|>",
+    "x" * 300,
+    " the",
+    "the",
+)
+WORDS = (
+    "<s>",
+    "When",
+    " Mary",
+    " and",
+    " John",
+    " went",
+    " to",
+    " the",
+    " store",
+    ",",
+    " John",
+    " gave",
+    " a",
+    " drink",
+    " to",
+)
 SPANS = {"IO": (2, 3), "S1": (4, 5), "S2": (10, 11), "end": (14, 15)}
-PLANTED = {"ioi": ((1, 2), (3, 5), (4, 0)), "colored_objects": ((1, 2), (4, 0), (2, 6)), "induction": ((1, 2), (2, 2), (5, 7))}
-MEASURES = (("activation_patching", {"component": "z", "positions": None}, "noising"), ("ablation", {"kind": "zero"}, None), ("ablation", {"kind": "mean"}, None),
-            ("attribution_patching", {"component": "z"}, "noising"), ("direct_logit_attribution", {}, None), ("head_importance", {}, None))
+PLANTED = {
+    "ioi": ((1, 2), (3, 5), (4, 0)),
+    "colored_objects": ((1, 2), (4, 0), (2, 6)),
+    "induction": ((1, 2), (2, 2), (5, 7)),
+}
+MEASURES = (
+    ("activation_patching", {"component": "z", "positions": None}, "noising"),
+    ("ablation", {"kind": "zero"}, None),
+    ("ablation", {"kind": "mean"}, None),
+    ("attribution_patching", {"component": "z"}, "noising"),
+    ("direct_logit_attribution", {}, None),
+    ("head_importance", {}, None),
+)
 
 
 def scores(task: str = "ioi", measure: int = 0, layers: int = 6, heads: int = 8, n: int = 48, seed: int = 0) -> HeadScores:
     """Noise around zero, and the task's planted heads large."""
     name, options, direction = MEASURES[measure]
     rng = np.random.default_rng([seed, measure, len(task)])
-    values = rng.normal(0, 0.15, (layers, heads, 1)) * rng.random((layers, heads, 1)) + rng.normal(0, 0.25, (layers, heads, n))
+    values = rng.normal(0, 0.15, (layers, heads, 1)) * rng.random((layers, heads, 1)) + rng.normal(
+        0, 0.25, (layers, heads, n)
+    )
     for size, (layer, head) in zip((2.4, 1.6, 0.8), PLANTED[task], strict=True):
         if layer < layers and head < heads:
             values[layer, head] += size + rng.normal(0, 0.5, n)
@@ -30,11 +74,33 @@ def scores(task: str = "ioi", measure: int = 0, layers: int = 6, heads: int = 8,
     if name == "head_importance":
         values = np.abs(values)
     provenance = Provenance(
-        measure=name, options=options, direction=direction, metric="logit_diff", baselines={"clean": clean.mean(), "corrupt": corrupt.mean()},
-        model={"name": "organism", "revision": None, "dtype": "float32", "backend": "transformers", "architecture": "LlamaForCausalLM",
-               "weight_processing": "none", "weights_sha256": "5f0c" * 16},
-        task={"name": task, "version": 1, "seed": seed, "n": n, "options": {"corruption": "abc"}, "tokens_sha256": task.encode().hex()[:8] * 8},
-        versions={"python": "3.11", "torch": "2.13.0"}, device="cpu", date="2026-11-21T09:00:00+00:00", code={"revision": "0" * 40, "dirty": False})
+        measure=name,
+        options=options,
+        direction=direction,
+        metric="logit_diff",
+        baselines={"clean": clean.mean(), "corrupt": corrupt.mean()},
+        model={
+            "name": "organism",
+            "revision": None,
+            "dtype": "float32",
+            "backend": "transformers",
+            "architecture": "LlamaForCausalLM",
+            "weight_processing": "none",
+            "weights_sha256": "5f0c" * 16,
+        },
+        task={
+            "name": task,
+            "version": 1,
+            "seed": seed,
+            "n": n,
+            "options": {"corruption": "abc"},
+            "tokens_sha256": task.encode().hex()[:8] * 8,
+        },
+        versions={"python": "3.11", "torch": "2.13.0"},
+        device="cpu",
+        date="2026-11-21T09:00:00+00:00",
+        code={"revision": "0" * 40, "dirty": False},
+    )
     return HeadScores(values, provenance, baselines={"clean": clean, "corrupt": corrupt}, normalizer=clean - corrupt)
 
 
@@ -60,5 +126,14 @@ def result(task: str = "ioi", tokens: tuple[str, ...] = WORDS, measures: int = 6
     spans = {name: span for name, span in SPANS.items() if span[1] <= len(tokens)}
     shown = (Shown(tokens, corrupt, spans, " Mary", (" John",), 4.8, 0.2, " Mary"),)
     examples = tuple(example(layer, head, tokens, prompt) for layer, head in PLANTED[task] for prompt in range(2))
-    return TaskResult(task, tuple(scores(task, i, **shape) for i in range(measures)), "A sentence names two people; the second clause repeats one of them. "
-                      "The answer is the other.", "Wang et al. 2022", correct, correct, shown, examples, ("Zebedee",))
+    return TaskResult(
+        task,
+        tuple(scores(task, i, **shape) for i in range(measures)),
+        "A sentence names two people; the second clause repeats one of them. The answer is the other.",
+        "Wang et al. 2022",
+        correct,
+        correct,
+        shown,
+        examples,
+        ("Zebedee",),
+    )

@@ -15,12 +15,19 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Arial, sans-ser
 
 def layout(title: str, **more: Any) -> go.Layout:
     """A quiet layout: white, one font, title at the left."""
-    return go.Layout(title={"text": title, "x": 0, "xref": "paper", "font": {"size": 15}}, font={"family": FONT, "size": 12}, plot_bgcolor="#FFFFFF",
-                     paper_bgcolor="#FFFFFF", margin={"l": 60, "r": 20, "t": 60, "b": 50}, **more)
+    return go.Layout(
+        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 15}},
+        font={"family": FONT, "size": 12},
+        plot_bgcolor="#FFFFFF",
+        paper_bgcolor="#FFFFFF",
+        margin={"l": 60, "r": 20, "t": 60, "b": 50},
+        **more,
+    )
 
 
 def titled(scores: Any) -> str:
     """``activation patching, noising: ioi, organism, 64 prompts``."""
     record = scores.provenance
     direction = f", {record.direction}" if record.direction else ""
-    return f"{record.measure.replace('_', ' ')}{direction}: {record.task.get('name')}, {record.model.get('name')}, {scores.n_prompts} prompts"
+    where = f"{record.task.get('name')}, {record.model.get('name')}, {scores.n_prompts} prompts"
+    return f"{record.measure.replace('_', ' ')}{direction}: {where}"

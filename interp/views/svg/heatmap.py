@@ -14,28 +14,62 @@ ROOMY = 30
 """Cells at least this wide have their value printed in them."""
 
 
-def head_heatmap(mean: np.ndarray, low: np.ndarray, high: np.ndarray, q: np.ndarray, significant: np.ndarray, *, names: Sequence[Sequence[str]],
-                 title: str, unit: str, labelled: bool = True) -> str:
+def head_heatmap(
+    mean: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    q: np.ndarray,
+    significant: np.ndarray,
+    *,
+    names: Sequence[Sequence[str]],
+    title: str,
+    unit: str,
+    labelled: bool = True,
+) -> str:
     """The grid of one measure as ``<svg>``; all arrays are [layer, head].
 
     Every cell carries its head, value, interval and q value as its accessible name (which the page's script also shows on
     hover and focus). Heads that differ from zero after false-discovery control are marked: by their value where it fits, by
-    a dot where it does not. Without any test (one prompt) every value is printed. A missing head is hatched. With
-    ``labelled=False`` only significant cells carry a name.
+    a dot where it does not. Without any test (one prompt, absolute values) those above a quarter of the largest are marked.
+    A missing head is hatched. With ``labelled=False`` only significant cells carry a name.
     """
     largest, tested = limit(mean), bool(np.isfinite(q).any())
     places = decimals(largest, 2)
-    cells = [[_cell(names[i][j], float(mean[i, j]), level(float(mean[i, j]), largest), fixed(float(mean[i, j]), places),
-                    marked=bool(significant[i, j]) or (not tested and bool(np.isfinite(mean[i, j]))),
-                    label=cell_label(names[i][j], float(mean[i, j]), float(low[i, j]), float(high[i, j]), float(q[i, j]), unit)
-                    if labelled or significant[i, j] else "") for j in range(mean.shape[1])] for i in range(mean.shape[0])]
+    cells = [
+        [
+            _cell(
+                names[i][j],
+                float(mean[i, j]),
+                level(float(mean[i, j]), largest),
+                fixed(float(mean[i, j]), places),
+                marked=bool(significant[i, j]) or (not tested and abs(mean[i, j]) > largest / 4),
+                label=cell_label(names[i][j], float(mean[i, j]), float(low[i, j]), float(high[i, j]), float(q[i, j]), unit)
+                if labelled or significant[i, j]
+                else "",
+            )
+            for j in range(mean.shape[1])
+        ]
+        for i in range(mean.shape[0])
+    ]
     return _grid(cells, title)
 
 
 def vote_grid(votes: np.ndarray, most: int, *, names: Sequence[Sequence[str]], title: str) -> str:
     """How many of ``most`` measures have each head among their top ones: [layer, head] counts, printed where above zero."""
-    cells = [[_cell(names[i][j], float(votes[i, j]), level(float(votes[i, j]), most), str(int(votes[i, j])), marked=votes[i, j] > 0,
-                    label=f"{names[i][j]}: {int(votes[i, j])} of {most} measures") for j in range(votes.shape[1])] for i in range(votes.shape[0])]
+    cells = [
+        [
+            _cell(
+                names[i][j],
+                float(votes[i, j]),
+                level(float(votes[i, j]), most),
+                str(int(votes[i, j])),
+                marked=votes[i, j] > 0,
+                label=f"{names[i][j]}: {int(votes[i, j])} of {most} measures",
+            )
+            for j in range(votes.shape[1])
+        ]
+        for i in range(votes.shape[0])
+    ]
     return _grid(cells, title, wide=196)
 
 
@@ -46,14 +80,23 @@ def cell_label(head: str, value: float, low: float, high: float, q: float, unit:
     return f"{head}: {number(value)} {unit}, 95 % interval {interval(low, high)}, q {probability(q)}"
 
 
-def colour_bar(largest: float, unit: str) -> str:
-    """The legend of a signed grid: the steps of the palette from minus to plus ``largest``."""
-    names = [f"n{step}" for step in range(LEVELS, 0, -1)] + ["z"] + [f"p{step}" for step in range(1, LEVELS + 1)]
-    end = 42 + 8 * len(names)
-    cells = "".join(f'<rect class="c {name}" x="{42 + 8 * i}" y="1" width="8.2" height="8"/>' for i, name in enumerate(names))
-    return (f'<svg class="bar" role="img" aria-label="colour scale from {number(-largest)} to {number(largest)} {escape(unit)}" '
-            f'viewBox="0 0 {end + 42} 11" width="{end + 42}" height="11"><text class="a" text-anchor="end" x="38" y="9">{number(-largest)}</text>'
-            f'<text class="a" text-anchor="start" x="{end + 4}" y="9">{number(largest)}</text>{cells}</svg>')
+def colour_bar(largest: float, unit: str, *, signed: bool = True) -> str:
+    """The legend of a grid: the palette from minus ``largest`` (zero, where nothing is negative) to plus ``largest``."""
+    names = (
+        ([f"n{step}" for step in range(LEVELS, 0, -1)] if signed else [])
+        + ["z"]
+        + [f"p{step}" for step in range(1, LEVELS + 1)]
+    )
+    end, least = 42 + 8 * len(names), number(-largest if signed else 0)
+    cells = "".join(
+        f'<rect class="c {name}" x="{42 + 8 * i}" y="1" width="8.2" height="8"/>' for i, name in enumerate(names)
+    )
+    return (
+        f'<svg class="bar" role="img" aria-label="colour scale from {least} to {number(largest)} {escape(unit)}" '
+        f'viewBox="0 0 {end + 42} 11" width="{end + 42}" height="11"><text class="a" text-anchor="end" x="38" '
+        f'y="9">{least}</text>'
+        f'<text class="a" text-anchor="start" x="{end + 4}" y="9">{number(largest)}</text>{cells}</svg>'
+    )
 
 
 def _cell(name: str, value: float, style: str, text: str, *, marked: bool, label: str) -> tuple[str, str, str, str]:
@@ -71,21 +114,33 @@ def _grid(cells: Sequence[Sequence[tuple[str, str, str, str]]], title: str, wide
         for column, (name, style, text, label) in enumerate(line):
             x, y = left + column * across, top + row * down
             said = f' aria-label="{escape(label)}"' if label else ""
-            parts.append(f'<g role="gridcell" tabindex="-1" data-h="{escape(name)}"{said}><rect class="c {style}" x="{x:.4g}" y="{y:.4g}" '
-                         f'width="{across - 1:.4g}" height="{down - 1:.4g}"/>')
+            parts.append(
+                f'<g role="gridcell" tabindex="-1" data-h="{escape(name)}"{said}><rect class="c {style}" x="{x:.4g}" '
+                f'y="{y:.4g}" '
+                f'width="{across - 1:.4g}" height="{down - 1:.4g}"/>'
+            )
             if text and printed:
-                parts.append(f'<text x="{x + across / 2 - .5:.4g}" y="{y + down / 2 + 3:.4g}">{text}</text>')
+                parts.append(f'<text x="{x + across / 2 - 0.5:.4g}" y="{y + down / 2 + 3:.4g}">{text}</text>')
             elif text:
-                parts.append(f'<circle cx="{x + across / 2 - .5:.4g}" cy="{y + down / 2 - .5:.4g}" r="{min(2.0, down / 6):.2g}"/>')
+                parts.append(
+                    f'<circle cx="{x + across / 2 - 0.5:.4g}" cy="{y + down / 2 - 0.5:.4g}" r="{min(2.0, down / 6):.2g}"/>'
+                )
             parts.append("</g>")
     height, width = top + layers * down, left + heads * across + 2
-    axis = [f'<text class="a" text-anchor="end" x="{left - 5}" y="{top + (row + .5) * down + 3:.4g}">{row}</text>' for row in range(0, layers, _step(down))]
-    axis += [f'<text class="a" x="{left + (column + .5) * across - .5:.4g}" y="{height + 11:.4g}">{column}</text>'
-             for column in range(0, heads, _step(across))]
+    axis = [
+        f'<text class="a" text-anchor="end" x="{left - 5}" y="{top + (row + 0.5) * down + 3:.4g}">{row}</text>'
+        for row in range(0, layers, _step(down))
+    ]
+    axis += [
+        f'<text class="a" x="{left + (column + 0.5) * across - 0.5:.4g}" y="{height + 11:.4g}">{column}</text>'
+        for column in range(0, heads, _step(across))
+    ]
     axis.append(f'<text class="a t" x="{left + heads * across / 2:.4g}" y="{height + 23:.4g}">head</text>')
     axis.append(f'<text class="a t" transform="translate(7 {top + layers * down / 2:.4g}) rotate(-90)">layer</text>')
-    return (f'<svg class="heat" role="grid" aria-label="{escape(title)}" viewBox="0 0 {width:.5g} {height + 28:.5g}" '
-            f'style="max-width:{width * 1.15:.0f}px">{"".join(axis)}{"".join(parts)}</svg>')
+    return (
+        f'<svg class="heat" role="grid" aria-label="{escape(title)}" viewBox="0 0 {width:.5g} {height + 28:.5g}" '
+        f'style="max-width:{width * 1.15:.0f}px">{"".join(axis)}{"".join(parts)}</svg>'
+    )
 
 
 def _step(pitch: float) -> int:

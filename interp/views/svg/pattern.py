@@ -1,4 +1,4 @@
-"""An attention pattern: rows are queries (destinations, first token on top), columns keys (sources); masked cells hatched."""
+"""An attention pattern: rows are queries (destinations), columns keys (sources), masked cells hatched."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ LONGEST = 96
 
 @dataclass(frozen=True)
 class Pooled:
-    """A pattern cut down to at most ``LONGEST`` rows and columns: each cell is the largest weight of ``block`` x ``block`` tokens."""
+    """A pattern of at most ``LONGEST`` rows and columns: a cell is the largest weight of ``block`` x ``block`` tokens."""
 
     values: np.ndarray
     visible: np.ndarray
@@ -46,14 +46,23 @@ def colour_limit(pattern: np.ndarray, visible: np.ndarray) -> float:
     return float(rest.max()) if rest.size and rest.max() > 0 else 1.0
 
 
-def attention_pattern(pattern: np.ndarray, visible: np.ndarray, queries: Sequence[str], keys: Sequence[str], *, title: str, identifier: str,
-                      spans: Mapping[str, tuple[int, int]] | None = None) -> str:
+def attention_pattern(
+    pattern: np.ndarray,
+    visible: np.ndarray,
+    queries: Sequence[str],
+    keys: Sequence[str],
+    *,
+    title: str,
+    identifier: str,
+    spans: Mapping[str, tuple[int, int]] | None = None,
+) -> str:
     """One head's pattern on one prompt as ``<svg>``.
 
     Args:
         pattern: [query, key], rows sum to one over the visible keys (less under a learned sink).
         visible: [query, key] bool; what the mask forbids is hatched and never drawn as zero.
-        queries, keys: the tokens, as decoded. identifier: unique in the page. spans: named positions, shown beside the labels.
+        queries, keys: the tokens, as decoded. identifier: unique in the page.
+        spans: named positions, shown beside the labels.
 
     The colour runs from the page (0) to full ink at ``colour_limit``. The first key's column, where heads park attention, is
     left out of the limit and drawn in grey on a scale of its own (full at 1).
@@ -68,24 +77,36 @@ def attention_pattern(pattern: np.ndarray, visible: np.ndarray, queries: Sequenc
     left = 18 + _room(queries, names, row_ticks, small.block)
     below = 16 + _room(keys, names, column_ticks, small.block)
     ink = np.concatenate([small.values[:, :1], small.values[:, 1:] / largest], axis=1)
-    parts = [f'<defs><mask id="m{identifier}"><image href="{grey(ink)}" x="{left}" y="0" width="{wide:.5g}" height="{high:.5g}" '
-             'preserveAspectRatio="none" style="image-rendering:pixelated"/></mask></defs>',
-             f'<path class="hatch" d="{_runs(~small.visible, left, pitch)}"/>',
-             f'<g mask="url(#m{identifier})"><rect class="sink" x="{left}" y="0" width="{pitch:.5g}" height="{high:.5g}"/>'
-             f'<rect class="ink" x="{left + pitch:.5g}" y="0" width="{wide - pitch:.5g}" height="{high:.5g}"/></g>',
-             f'<path class="frame" d="M{left + pitch:.5g} 0v{high:.5g}"/>',
-             f'<rect class="frame" x="{left}" y="0" width="{wide:.5g}" height="{high:.5g}"/>']
+    parts = [
+        f'<defs><mask id="m{identifier}"><image href="{grey(ink)}" x="{left}" y="0" width="{wide:.5g}" height="{high:.5g}" '
+        'preserveAspectRatio="none" style="image-rendering:pixelated"/></mask></defs>',
+        f'<path class="hatch" d="{_runs(~small.visible, left, pitch)}"/>',
+        f'<g mask="url(#m{identifier})"><rect class="sink" x="{left}" y="0" width="{pitch:.5g}" height="{high:.5g}"/>'
+        f'<rect class="ink" x="{left + pitch:.5g}" y="0" width="{wide - pitch:.5g}" height="{high:.5g}"/></g>',
+        f'<path class="frame" d="M{left + pitch:.5g} 0v{high:.5g}"/>',
+        f'<rect class="frame" x="{left}" y="0" width="{wide:.5g}" height="{high:.5g}"/>',
+    ]
     for index in row_ticks:
-        parts.append(f'<text class="tok" text-anchor="end" x="{left - gap}" y="{(index + .5) * pitch + 3:.4g}">{_mark(queries, names, index * small.block)}</text>')
+        parts.append(
+            f'<text class="tok" text-anchor="end" x="{left - gap}" '
+            f'y="{(index + 0.5) * pitch + 3:.4g}">{_mark(queries, names, index * small.block)}</text>'
+        )
     for index in column_ticks:
-        parts.append(f'<text class="tok" text-anchor="end" transform="translate({left + (index + .5) * pitch + 3:.4g} {high + gap:.4g}) rotate(-90)">'
-                     f"{_mark(keys, names, index * small.block)}</text>")
+        parts.append(
+            f'<text class="tok" text-anchor="end" transform="translate({left + (index + 0.5) * pitch + 3:.4g} '
+            f'{high + gap:.4g}) rotate(-90)">'
+            f"{_mark(keys, names, index * small.block)}</text>"
+        )
     parts.append(f'<text class="a t" transform="translate(9 {high / 2:.4g}) rotate(-90)">query / destination</text>')
     parts.append(f'<text class="a t" x="{left + wide / 2:.4g}" y="{high + below - 3:.4g}">key / source</text>')
     data = base64.b64encode(_codes(small).tobytes()).decode()
-    return (f'<svg class="pattern" tabindex="0" role="img" aria-label="{escape(title)}" viewBox="0 0 {left + wide + 4:.5g} {high + below:.5g}" '
-            f'style="max-width:{(left + wide + 4) * 1.1:.0f}px" data-rows="{rows}" data-columns="{columns}" data-left="{left}" data-pitch="{pitch:.5g}" data-block="{small.block}" '
-            f'data-v="{data}">{"".join(parts)}<rect class="cross" x="0" y="0" width="0" height="0"/></svg>')
+    return (
+        f'<svg class="pattern" tabindex="0" role="img" aria-label="{escape(title)}" viewBox="0 0 '
+        f'{left + wide + 4:.5g} {high + below:.5g}" '
+        f'style="max-width:{(left + wide + 4) * 1.1:.0f}px" data-rows="{rows}" data-columns="{columns}" '
+        f'data-left="{left}" data-pitch="{pitch:.5g}" data-block="{small.block}" '
+        f'data-v="{data}">{"".join(parts)}<rect class="cross" x="0" y="0" width="0" height="0"/></svg>'
+    )
 
 
 def token_strip(weights: np.ndarray, tokens: Sequence[str], *, query: int) -> str:
@@ -93,7 +114,7 @@ def token_strip(weights: np.ndarray, tokens: Sequence[str], *, query: int) -> st
 
     ``weights`` [key]; tokens after the query are left pale. Every token's weight is in its ``title``.
     """
-    rest = weights[1: query + 1]
+    rest = weights[1 : query + 1]
     largest = float(rest.max()) if rest.size and rest.max() > 0 else 1.0
     cells = []
     for index, text in enumerate(tokens[: query + 1]):
@@ -101,7 +122,10 @@ def token_strip(weights: np.ndarray, tokens: Sequence[str], *, query: int) -> st
         line = "<br>" if "\n" in text else ""
         strong = ' class="hi"' if share > 0.55 else ""
         style = f' style="--a:{share:.2f}"' if share >= 0.01 else ""
-        cells.append(f'<bdi{strong}{style} title="{index} {escape(token(text))}: {weight(float(weights[index]))}">{escape(token(text))}</bdi>{line}<wbr>')
+        cells.append(
+            f'<bdi{strong}{style} title="{index} {escape(token(text))}: '
+            f'{weight(float(weights[index]))}">{escape(token(text))}</bdi>{line}<wbr>'
+        )
     return f'<p class="strip">{"".join(cells)}</p>'
 
 
@@ -120,8 +144,11 @@ def _runs(cells: np.ndarray, left: float, pitch: float) -> str:
             runs = {(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)}
         for run, start in list(open_.items()):
             if run not in runs:
-                path.append(f"M{left + run[0] * pitch:.5g} {start * pitch:.5g}h{(run[1] - run[0]) * pitch:.5g}v{(row - start) * pitch:.5g}"
-                            f"h{-(run[1] - run[0]) * pitch:.5g}z")
+                path.append(
+                    f"M{left + run[0] * pitch:.5g} "
+                    f"{start * pitch:.5g}h{(run[1] - run[0]) * pitch:.5g}v{(row - start) * pitch:.5g}"
+                    f"h{-(run[1] - run[0]) * pitch:.5g}z"
+                )
                 del open_[run]
         for run in runs:
             open_.setdefault(run, row)
@@ -140,7 +167,16 @@ def _ticks(count: int, pitch: float, names: Mapping[int, str], block: int) -> li
 
 def _room(tokens: Sequence[str], names: Mapping[int, str], ticks: Sequence[int], block: int) -> int:
     """Pixels that the longest label takes."""
-    return round(max(6.0 * len(token(tokens[i * block], 10 if i * block in names else 13)) + 5.2 * len(names.get(i * block, "")[:8]) for i in ticks)) + 6
+    return (
+        round(
+            max(
+                6.0 * len(token(tokens[i * block], 10 if i * block in names else 13))
+                + 5.2 * len(names.get(i * block, "")[:8])
+                for i in ticks
+            )
+        )
+        + 6
+    )
 
 
 def _mark(tokens: Sequence[str], names: Mapping[int, str], index: int) -> str:
