@@ -94,7 +94,8 @@ class Batch:
         answer_mask, wrong_mask: which of them are real.
         metric: the task's metric.
         dropped: words left out because they are no single token of this tokenizer.
-        misaligned: how many pairs were left out because this tokenizer cuts the clean and the corrupted one differently.
+        misaligned: how many pairs were left out because this tokenizer cuts the clean and the corrupted one differently,
+            or cuts across a named position.
         origin: name, version, seed and options of the task, for the provenance.
     """
 

@@ -91,7 +91,7 @@ class Task:
                     found[key] = pair
             if len(found) >= n:
                 return list(found.values())[:n]
-            if drawn > 64 * n + 1024:
+            if drawn > 16 * n + 512:
                 true = f"these options give only {len(found)} different prompts"
                 raise InterpError(asked, true, f"ask for at most {len(found)}, or change the options")
             drawn *= 2
@@ -103,7 +103,8 @@ class Task:
         ``model`` needs ``tokenizer``, ``context_length``, ``vocab_size`` and ``device``. Words that are no single token are
         left out and reported in ``batch.dropped``. A task on random tokens takes ``tokens="vocabulary"`` (all tokens but the
         special ones), or token ids; for a model without a tokenizer it takes the vocabulary by itself. Pairs that the
-        tokenizer cuts differently when clean and when corrupted are replaced and counted in ``batch.misaligned``.
+        tokenizer cuts differently when clean and when corrupted, or across a named position, are replaced and counted in
+        ``batch.misaligned``.
         """
         from interp.tasks.build import build  # loads torch
 

@@ -13,10 +13,14 @@ from interp.tasks.prompt import Prompt, PromptPair
 
 @dataclass(frozen=True)
 class Encoded:
-    """One prompt as token ids, begin-of-sequence token included, and its spans as token ranges (start, stop)."""
+    """One prompt as token ids, begin-of-sequence token included, and its spans as token ranges (start, stop).
+
+    ``cut`` names the spans whose first or last token holds other characters too, white space aside.
+    """
 
     ids: tuple[int, ...]
     spans: Mapping[str, tuple[int, int]]
+    cut: frozenset[str] = frozenset()
 
 
 def begin(tokenizer: Any) -> tuple[int, ...]:
@@ -74,20 +78,28 @@ def encode(tokenizer: Any, prompt: Prompt, first: tuple[int, ...] | None = None)
     for token, ends in zip(ids, offsets, strict=True):
         if _unknown(tokenizer, token, prompt.text[slice(*ends)]):
             raise InterpError(asked, f"the tokenizer does not know {prompt.text[slice(*ends)]!r}", "use words that it knows")
-    spans = {}
+    spans, cut = {}, set()
     for name, (start, stop) in prompt.spans.items():
         inside = [i for i, (left, right) in enumerate(offsets) if left < stop and right > start]
         if not inside:
             raise InterpError(asked, f"no token stands for the span {name!r} ({prompt.word(name)!r})", "widen the span")
         spans[name] = (inside[0] + len(first), inside[-1] + 1 + len(first))
-    return Encoded((*first, *ids), spans)
+        left, right = offsets[inside[0]][0], offsets[inside[-1]][1]
+        if prompt.text[left:start].strip() or prompt.text[stop:right].strip():
+            cut.add(name)
+    return Encoded((*first, *ids), spans, frozenset(cut))
 
 
 def corresponds(tokenizer: Any, pair: PromptPair, moving: Collection[str], first: tuple[int, ...]) -> bool:
-    """Whether clean and corrupted prompt have equally many tokens, and the same ranges for all names not in ``moving``."""
+    """Whether clean and corrupted prompt have equally many tokens, and each name in both the same range of whole tokens.
+
+    Names in ``moving`` may stand elsewhere in the corrupted prompt.
+    """
     clean, corrupt = (encode(tokenizer, prompt, first) for prompt in (pair.clean, pair.corrupt))
     fixed = [name for name in clean.spans if name not in moving and name in corrupt.spans]
-    return len(clean.ids) == len(corrupt.ids) and all(clean.spans[name] == corrupt.spans[name] for name in fixed)
+    if clean.cut or corrupt.cut or len(clean.ids) != len(corrupt.ids):
+        return False
+    return all(clean.spans[name] == corrupt.spans[name] for name in fixed)
 
 
 def shown(prompt: Prompt, width: int = 60) -> str:

@@ -30,8 +30,8 @@ def test_round_trip(options, metric):
 def test_values_become_plain_data():
     made = provenance(options={"heads": (Head(1, 2), Head(0, 3)), "x": np.float32(0.5), "a": np.arange(2),
                                "set": {"b", "a"}, "path": Path("x/y"), "none": float("nan"), "far": -np.inf})
-    assert made.options == {"heads": ["L1H2", "L0H3"], "x": 0.5, "a": [0, 1], "set": ["a", "b"], "path": "x/y", "none": "nan",
-                            "far": "-inf"}
+    assert made.options == {"heads": ["L1H2", "L0H3"], "x": 0.5, "a": [0, 1], "set": ["a", "b"], "path": "x/y",
+                            "none": "nan", "far": "-inf"}
 
 
 def test_what_cannot_be_written_is_named():
