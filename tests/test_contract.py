@@ -34,8 +34,8 @@ def test_import_is_light():
 @pytest.mark.parametrize("package", ["interp", "interp.core.scores", "interp.core.compare", "interp.core.circuit",
                                      "interp.core.store", "interp.views.figures", "interp.report", "interp.cli"])
 def test_imports_no_torch(package):
-    heavy = python(f"import sys, {package}; print([m for m in ('torch', 'transformers', 'transformer_lens') if m in sys.modules])")
-    assert heavy == "[]"
+    heavy = "('torch', 'transformers', 'transformer_lens')"
+    assert python(f"import sys, {package}; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
 def test_import_leaves_no_trace():

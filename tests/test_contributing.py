@@ -34,5 +34,6 @@ def test_the_example_of_contributing_measures_what_it_says(write_norm):
     scores = write_norm(model, batch)
     assert scores.provenance.measure == "write_norm"
     z = model.backend.run(batch.clean.inputs, capture=[Site("z", 1)]).captured[Site("z", 1)]
-    by_hand = [np.linalg.norm(z[:, 3, head].numpy() @ model.backend.W_O(1)[head].numpy(), axis=-1) for head in range(model.n_heads)]
+    W_O = model.backend.W_O(1)
+    by_hand = [np.linalg.norm(z[:, 3, head].numpy() @ W_O[head].numpy(), axis=-1) for head in range(model.n_heads)]
     np.testing.assert_allclose(scores.values[1], by_hand, rtol=1e-4)
