@@ -34,7 +34,8 @@ class Plain:
     def __init__(self, architecture: str, seed: int = 0):
         self.architecture = architecture
         self.model = tiny(architecture, seed)
-        self.model.config._attn_implementation = "eager"
+        if architecture != "falcon_alibi":      # transformers adds its alibi twice in the eager branch, once by default
+            self.model.config._attn_implementation = "eager"
         config = self.model.config
         self.heads = config.num_attention_heads
         self.width = config.hidden_size
@@ -93,10 +94,21 @@ class Plain:
 
     def _pattern(self, ids: Sequence[int], layer: int) -> tuple[Tensor, Tensor]:
         """The pattern [head, query, key] that transformers reports, and the values repeated over groups [key, head, d]."""
+        if self.architecture == "falcon_alibi":
+            return self._alibi_pattern(ids, layer)
         found = {}
         with self._hook("v", layer, lambda x: found.setdefault("v", x.clone())), torch.no_grad():
             pattern = self.model(torch.tensor([list(ids)]), output_attentions=True).attentions[layer][0]
         return pattern, found["v"].repeat_interleave(self.heads // self.kv_heads, dim=1)
+
+    def _alibi_pattern(self, ids: Sequence[int], layer: int) -> tuple[Tensor, Tensor]:
+        """softmax((q · k + slope · key) / sqrt(d)) over keys up to the query, with slopes 1/4, 1/16, 1/64, 1/256."""
+        found = self.forward(ids, capture=[(what, layer) for what in "qkv"])[1]
+        q, k, v = (found[what, layer] for what in "qkv")
+        slopes = 2.0 ** (-2 * torch.arange(1, 5))
+        scores = torch.einsum("qhd,khd->hqk", q, k) + slopes[:, None, None] * torch.arange(len(ids))
+        hidden = torch.ones(len(ids), len(ids)).triu(1).bool()
+        return (scores / q.shape[2] ** 0.5).masked_fill(hidden, -torch.inf).softmax(dim=-1), v
 
     def _hook(self, what: str, layer: int, change: Callable[[Tensor], Tensor]):
         if what == "z":

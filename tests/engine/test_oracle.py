@@ -80,13 +80,10 @@ def mean_rows(acts: list[Tensor], positions, rank: int, head: int, width: int) -
 def vector_cases(what: str, acts: dict[str, list[Tensor]], d: int, head: int):
     """(value, positions, what it puts at (prompt, rank, position, old row)) for activations with a vector per head."""
     add, put = torch.linspace(-2, 1, d), torch.linspace(1, -1, d)
-    yield Zero(), None, lambda i, r, p, x: torch.zeros(d)
     yield Zero(), "S", lambda i, r, p, x: torch.zeros(d)
     yield Scale(1.7), "phrase", lambda i, r, p, x: 1.7 * x
     yield Resample("corrupt"), None, lambda i, r, p, x: acts["corrupt"][i][p, head]
-    yield Resample("corrupt"), "S", lambda i, r, p, x: acts["corrupt"][i][p, head]
     yield Resample("corrupt"), ("S", -1), lambda i, r, p, x: acts["corrupt"][i][p, head]
-    yield Mean("clean"), None, lambda i, r, p, x: mean_by_position(acts["clean"], None, r, head)
     yield Mean("corrupt"), None, lambda i, r, p, x: mean_by_position(acts["corrupt"], None, r, head)
     if what in ("z", "v"):
         yield Mean("clean"), "phrase", lambda i, r, p, x: mean_by_position(acts["clean"], "phrase", r, head)
