@@ -6,8 +6,7 @@ that what one computes can be checked with the other, and so that models that ex
 
 What TransformerLens cannot give is missing from ``sites()``, and asking for it raises: ``k_pre`` in latent attention;
 ``q`` and ``k`` in attention that it delegates to transformers, beyond the classes named in ``bridge_stacks``; writes of
-blocks that scale them (Granite). Falcon with ALiBi or with the interleaved groups of its later versions is bridged wrongly
-by TransformerLens 4.3 and refused by ``bridge_of``, which compares the logits.
+blocks that scale them (Granite). Networks that it does not know, or bridges wrongly, are refused by ``bridge_of``.
 """
 
 import inspect

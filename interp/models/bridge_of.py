@@ -1,12 +1,14 @@
 """``bridge_of``: a transformers network as a TransformerBridge, offline, on a copy of its weights."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from interp.core.errors import InterpError
+from interp.models.bridge_repairs import after_bridging, before_bridging
 from interp.models.inputs import sample_inputs
 
 
@@ -35,12 +37,13 @@ def bridge_of(network: nn.Module, tokenizer: Any = None, *, check: bool = True) 
     try:
         with torch.random.fork_rng(devices=[]):    # it initialises layers that then receive the weights
             bridge = build_bridge_from_module(inner, architecture, hf_config=inner.config,
-                                              model_name=getattr(network, "name_or_path", "") or architecture)
+                                              model_name=getattr(network, "name_or_path", "") or architecture,
+                                              post_adapter_hook=partial(before_bridging, config=inner.config))
     except (RuntimeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise InterpError(asked, f"TransformerLens fails on it ({type(error).__name__}: {error})".rstrip("."),
                           "use the transformers backend") from error
     bridge.eval()
-    _cast_rotated(bridge)
+    after_bridging(bridge)
     if expected is not None:
         difference = float((_probe(bridge.original_model) - expected).abs().max())
         if not difference <= _tolerance(expected, next(network.parameters()).dtype):
@@ -49,17 +52,6 @@ def bridge_of(network: nn.Module, tokenizer: Any = None, *, check: bool = True) 
     if tokenizer is not None:
         _attach(bridge, tokenizer)
     return bridge
-
-
-def _cast_rotated(bridge: Any) -> None:
-    """Bring rotated queries and keys back to the dtype of the weights, as transformers does where the rotation is in float32
-    (OLMo-2); the bridge leaves them so and then fails in lower precision."""
-    dtype = bridge.cfg.dtype
-    for block in bridge._modules.get("blocks", ()):
-        attention = block._modules.get("attn")
-        for name in ("hook_rot_q", "hook_rot_k"):
-            if attention is not None and name in attention._modules and dtype != torch.float32:
-                attention._modules[name].register_forward_hook(lambda module, args, out: out.to(dtype))
 
 
 def _tolerance(x: Tensor, dtype: torch.dtype) -> float:

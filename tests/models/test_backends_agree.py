@@ -12,18 +12,12 @@ from interp.models.backend import Run
 from interp.models.bridge_backend import BridgeBackend
 from interp.models.bridge_of import bridge_of
 from interp.models.sites import RESIDUAL, SQUARE, WHATS, Site
-from interp.models.tiny import ARCHITECTURES, DECODERS, ENCODER_DECODERS, inputs, tiny
+from interp.models.tiny import ARCHITECTURES, DECODERS, inputs, tiny
 from interp.models.transformers_backend import TransformersBackend
 
-REFUSED = {    # architecture -> what TransformerLens does with it; bridge_of refuses each by name
-    "falcon_new": "fails on it",                 # splits a fused projection of interleaved groups as if it were in blocks
-    "falcon_alibi": "logits differ",             # adds the position bias of ALiBi to the scores twice
-}
-GAPS = {       # what no site of the main stack gives, with either backend
-    "gpt_neox": {"resid_mid"}, "gptj": {"resid_mid"}, "falcon": {"resid_mid"},    # attention and MLP in parallel
-    "deepseek_v3": {"k_pre"},                    # the heads share the rotary part of the key
-}
-BRIDGED = [name for name in ARCHITECTURES if name not in REFUSED]
+GAPS = {name: {"resid_mid"} for name in ("gpt_neox", "gptj", "falcon", "falcon_new")}    # attention and MLP in parallel
+GAPS["deepseek_v3"] = {"k_pre"}              # the heads share the rotary part of the key
+"""What no site of the main stack gives, with either backend."""
 TOLERANCE = 1e-5
 
 
@@ -62,13 +56,7 @@ def change(site: Site) -> Callable[[Tensor], Tensor]:
     return edit
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_networks_that_transformer_lens_cannot_bridge_are_refused(name: str):
-    with pytest.raises(InterpError, match=REFUSED[name]):
-        bridge_of(tiny(name))
-
-
-@pytest.mark.parametrize("name", BRIDGED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_stacks_and_sites(name: str):
     ours, theirs = backends(name)
     assert theirs.stacks == ours.stacks
@@ -97,7 +85,7 @@ def test_what_a_bridge_lacks_is_refused_by_name():
         theirs.W_O(7)
 
 
-@pytest.mark.parametrize("name", BRIDGED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_reads(name: str):
     ours, theirs = backends(name)
     sites = ours.sites() & theirs.sites()
@@ -108,7 +96,7 @@ def test_reads(name: str):
     assert {site: d for site, d in differences.items() if not d < TOLERANCE} == {}
 
 
-@pytest.mark.parametrize("name", BRIDGED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_edits(name: str):
     ours, theirs = backends(name)
     given = inputs(name, n=3)
@@ -125,7 +113,7 @@ def test_edits(name: str):
     assert unmoved == []
 
 
-@pytest.mark.parametrize("name", BRIDGED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_gradients(name: str):
     ours, theirs = backends(name)
     sites = sorted(site for site in ours.sites() & theirs.sites() if site.layer == 0)
@@ -144,7 +132,7 @@ def test_gradients(name: str):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", [name for name in BRIDGED if name not in (*ENCODER_DECODERS, "vit")])
+@pytest.mark.parametrize("name", [*DECODERS, "bert"])
 def test_padding_is_exact(name: str, side: str):
     ours, theirs = backends(name)
     given = inputs(name, n=2, length=9)
@@ -166,7 +154,7 @@ def test_padding_is_exact(name: str, side: str):
         assert close(x, y) < TOLERANCE, site
 
 
-@pytest.mark.parametrize("name", [name for name in DECODERS if name not in REFUSED])
+@pytest.mark.parametrize("name", DECODERS)
 def test_weights_and_direct_logits(name: str):
     ours, theirs = backends(name)
     given = inputs(name)
@@ -204,7 +192,7 @@ def test_weights_and_direct_logits(name: str):
         assert close(total, run.logits[:, -1].gather(1, columns)) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", [name for name in DECODERS if name not in REFUSED])
+@pytest.mark.parametrize("name", DECODERS)
 def test_the_cache_step_by_step_equals_the_whole_sequence(name: str):
     ours, theirs = backends(name)
     given = inputs(name, length=8)

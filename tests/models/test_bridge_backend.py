@@ -70,6 +70,19 @@ def test_an_architecture_that_transformer_lens_lacks_is_refused():
         bridge_of(transformers.ElectraForMaskedLM(config))
 
 
+def test_a_network_that_transformer_lens_bridges_wrongly_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """It adds the position bias of Falcon with ALiBi twice; without the repair the logits tell."""
+    monkeypatch.setattr("interp.models.bridge_of.after_bridging", lambda bridge: None)
+    with pytest.raises(InterpError, match="logits differ from the network's by 0"):
+        bridge_of(tiny("falcon_alibi"))
+    bridge_of(tiny("falcon_alibi"), check=False)
+
+
+def test_a_network_that_transformer_lens_fails_on_is_refused():
+    with pytest.raises(InterpError, match="TransformerLens fails on it"):
+        bridge_of(tiny("falcon_new", num_ln_in_parallel_attn=1))
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt_neox", "gptj", "opt", "deepseek_v3", "gpt_oss"])
 def test_a_pass_leaves_nothing_behind(name: str):
     used = backend(name)
@@ -199,7 +212,7 @@ def test_folded_weights_of_compatibility_mode(name: str):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "olmo2", "falcon_alibi"])
 def test_lower_precision(name: str, dtype: torch.dtype):
     network = tiny(name).to(dtype)
     used = BridgeBackend(bridge_of(network))
