@@ -153,7 +153,7 @@ def _residual(block: Call, inner: list[Call], writes: list[Tensor | None]
     nowhere: list[Call | None] = [None] * len(writes)
     if any(w is None or w.shape != block.input.shape for w in writes) or block.output.shape != block.input.shape:
         return "unknown", nowhere, None, None
-    total = block.input + sum(writes)
+    total = sum(writes, start=block.input)
     slack = block.input.abs() + block.output.abs() + sum(w.abs() for w in writes)
     if close(total, block.output, slack):       # no MLP, or one that writes nothing on these tokens
         silent = [c for c in inner if any(part in type(c.module).__name__.lower() for part in _MLP)]
@@ -185,4 +185,4 @@ def _source(inner: list[Call], tensor: Tensor, slack: Tensor | None = None) -> C
 def _reads(inner: list[Call], resid: Tensor, writes: list[Tensor]) -> bool:
     """Whether some module of the block reads the residual stream with all attention writes added."""
     slack = resid.abs() + sum(w.abs() for w in writes)
-    return any(close(c.input, resid + sum(writes), slack) for c in inner)
+    return any(close(c.input, sum(writes, start=resid), slack) for c in inner)

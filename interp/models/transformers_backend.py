@@ -255,18 +255,33 @@ def _attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
 def _with_same_weights(network: nn.Module, device: Any, dtype: torch.dtype | None) -> nn.Module:
     """A second set of modules on the same weights, which are frozen in it; with its own configuration."""
     memo: dict[int, Any] = {}
-    for parameter in network.parameters():
-        kind = dtype if parameter.is_floating_point() else None
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to(device=device, dtype=kind), requires_grad=False)
+    for name, parameter in network.named_parameters():
+        own = parameter.detach().to(device=device, dtype=_dtype_of(network, name, parameter, dtype))
+        memo[id(parameter)] = nn.Parameter(own, requires_grad=False)
     twin = copy.deepcopy(network, memo)
-    for module in twin.modules():
+    saved = network.state_dict().keys()
+    for prefix, module in twin.named_modules():
         for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else buffer.to(device=device)
+            whole = f"{prefix}.{name}".removeprefix(".")
+            if buffer is not None:
+                kind = _dtype_of(network, whole, buffer, dtype) if whole in saved else None
+                module._buffers[name] = buffer.to(device=device, dtype=kind)
     correct(twin)
     set_attention(twin, IMPLEMENTATION)
     if dtype is not None:
         twin.config.dtype = dtype
     return twin.eval()
+
+
+def _dtype_of(network: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype | None:
+    """The dtype that a weight gets: the one asked for, save where transformers keeps float32 (as it does when loading)."""
+    if dtype is None or not tensor.is_floating_point():
+        return None
+    kept = set(getattr(network, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        kept |= set(getattr(network, "_keep_in_fp32_modules", None) or ())
+    low = dtype in (torch.float16, torch.bfloat16)
+    return torch.float32 if low and kept.intersection(name.split(".")) else dtype
 
 
 def set_attention(network: nn.Module, implementation: str) -> None:

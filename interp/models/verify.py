@@ -166,7 +166,8 @@ def _check_edits(backend: Backend, inputs: Mapping[str, Tensor], errors: dict[st
             rows.setdefault(site, []).append(trial.row)
     many = {name: x.repeat_interleave(1 + len(trials), 0) for name, x in inputs.items()}
     edits = {site: _noise(site, members) for site, members in rows.items()}
-    captured = frozenset(s for s in backend.sites() if s.layer in {0, *(k.n_layers - 1 for k in backend.stacks)})
+    looked_at = {0, 1, *(stack.n_layers - 1 for stack in backend.stacks)}
+    captured = frozenset(site for site in backend.sites() if site.layer in looked_at)
     run = backend.run(many, edits, captured)
     logits = logits_of(run)
     _demand("edit one prompt without touching another", errors, "unedited prompt", logits[:1],
@@ -176,13 +177,18 @@ def _check_edits(backend: Backend, inputs: Mapping[str, Tensor], errors: dict[st
         if trial.tested is None:
             continue
         site = trial.tested
-        if not _acts(backend, run, trial, allowed):
-            for layer in range(backend.stacks[0].n_layers if len(backend.stacks) == 1 else site.layer + 1):
-                if (other := Site(site.what, layer, site.attention)) in backend.sites():
-                    refused[other] = "an edit of it does not act"
-        elif torch.equal(logits[trial.row], logits[trial.base]):
+        still = torch.equal(logits[trial.row], logits[trial.base])
+        if not _acts(backend, run, trial, allowed) or (still and site == _last(backend)):
+            refused |= {other: "an edit of it does not act" for other in backend.sites()
+                        if (other.what, other.attention) == (site.what, site.attention)}
+        elif still:
             silent.append(site)
     return tuple(silent)
+
+
+def _last(backend: Backend) -> Site:
+    """The residual stream that the logits are made of."""
+    return Site("resid_post", backend.stacks[0].n_layers - 1, backend.stacks[0].attention)
 
 
 def _noise(site: Site, rows: list[int]) -> Callable[[Tensor], Tensor]:
@@ -225,9 +231,8 @@ def _acts(backend: Backend, run: Run, trial: _Trial, allowed: float) -> bool:
         following = Site("resid_pre", site.layer + 1, site.attention)
         return following not in captured or _deviation(captured[following][trial.row], value("resid_post")) <= allowed
     behind = _BEHIND.get(site.what, site.what.replace("_out", "_write"))
-    if behind == "resid_post" and site.attention == "cross":
-        behind = site.what
-    where = Site(behind, site.layer, site.attention)
+    stream = "self" if behind == "resid_post" and site.attention == "cross" else site.attention
+    where = Site(behind, site.layer, stream)
     return where not in captured or not torch.equal(captured[where][trial.row], captured[where][trial.base])
 
 
