@@ -32,6 +32,12 @@ FRAMES: Mapping[str, str] = {
     "went on": "The {event} went on from {century}{start} to {end_century}",
     "started": "The {event} started in the year {century}{start} and ended in the year {end_century}",
     "began": "The {event} began in {century}{start} and was over in {end_century}",
+    "late": "The {event} was late, from the year {century}{start} to the year {end_century}",
+    "saw": "We saw the {event} that went on from the year {century}{start} to the year {end_century}",
+    "in the year": (
+        "In the year {century}{start} the {event} began, and it was over in the year {end_century}"
+    ),
+    "of the year": "The {event} of the year {century}{start} lasted to the year {end_century}",
     "took": "The {event} took place from the year {century}{start} to the year {end_century}",
 }
 HELD_OUT_FRAMES = ("took",)

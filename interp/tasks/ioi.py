@@ -11,7 +11,7 @@
 * positions: `IO`, `S1`, `S2` (and `place`, `object` where the frame has them), `end`.
 * answer: the indirect object. wrong: the subject.
 * source: Wang et al. 2022 (arXiv 2211.00593), whose fifteen sentence frames `F01`-`F15` say in our words, and
-  fifteen more.
+  21 more.
 
 `order` is the order of the names in the first clause: "ABBA" has the indirect object first, "BABA" the
 subject first, "both" draws one.
@@ -61,6 +61,16 @@ FRAMES: Mapping[str, str] = {
     "F28": "Friends {IO} and {S1} were at the {place}. There {S2} passed the {object} to",
     "F29": "When {IO} and {S1} walked to the {place}, {S2} told a story to",
     "F30": "Afterwards, {IO} and {S1} found a {object}. {S2} gave it to",
+    "F31": "Then, {IO} and {S1} were alone at the {place} in the morning. {S2} wanted to give a {object} to",
+    "F32": "After {IO} and {S1} decided to visit the {place} near the river, {S2} told a story to",
+    "F33": "Yesterday {IO} and {S1} saw a {object} next to the {place}. {S2} wanted to give it to",
+    "F34": "Because {IO} and {S1} were very happy about going to the {place}, {S2} gave a {object} to",
+    "F35": (
+        "One day {IO} and {S1} decided to live in a house near the {place}. There {S2} passed a {object} to"
+    ),
+    "F36": (
+        "Friends {IO} and {S1} were thinking about a long visit at the {place}. Then {S2} sent a {object} to"
+    ),
 }
 HELD_OUT_FRAMES = ("F04", "F09", "F12", "F15", "F22")
 

@@ -51,35 +51,62 @@ Document = tuple[list[int], list[float]]
 class Mixture:
     """What differs between the stages of the mixture.
 
-    * `random_words`: share of documents whose names or objects are any words: copying, not a look-up per name;
+    * `random_words`, `random_names`: share of documents whose objects, or whose names, are any words: copying, not
+      a look-up per name;
     * `floors`: of a behaviour's share of the mixture, before normalisation: `floors.get(name, floor)`;
     * `next_level`: accuracy on key-value lists from which on they grow;
-    * `ioi_frames`, `pronoun_frames`: the sentence frames used. The first stage's frames leave some words of the
-      held-out frames ("thinking", "behind") unseen in any sentence; those added say them in other sentences.
+    * `greater_than`: loss weight of the end year;
+    * `ioi_frames`, `greater_than_frames`, `pronoun_frames`: the sentence frames used. The first stage's frames
+      leave some words of the held-out frames ("thinking", "behind") unseen in any sentence; those added later say
+      them in other sentences, and put the words at more different distances.
     """
 
     random_words: float
+    random_names: float
     floor: float
     floors: Mapping[str, float]
     next_level: float
+    greater_than: float
     ioi_frames: tuple[str, ...]
+    greater_than_frames: tuple[str, ...]
     pronoun_frames: tuple[str, ...]
+
+
+def _ioi_frames(last: str) -> tuple[str, ...]:
+    return tuple(frame for frame in ioi.frames_of("train") if frame <= last)
 
 
 FEW_FRAMES = Mixture(
     random_words=0.3,
+    random_names=0.3,
     floor=0.12,
     floors={},
     next_level=0.9,
-    ioi_frames=tuple(frame for frame in ioi.frames_of("train") if frame <= "F24"),
+    greater_than=1.0,
+    ioi_frames=_ioi_frames("F24"),
+    greater_than_frames=greater_than.frames_of("train")[:4],
     pronoun_frames=tokenizer.PRONOUN_FRAMES[:3],
 )
-ALL_FRAMES = Mixture(
+MORE_FRAMES = Mixture(
     random_words=0.4,
+    random_names=0.4,
     floor=0.2,
     floors={"induction": 0.5, "key_value": 0.4},
     next_level=0.75,
+    greater_than=1.0,
+    ioi_frames=_ioi_frames("F30"),
+    greater_than_frames=greater_than.frames_of("train")[:4],
+    pronoun_frames=tokenizer.PRONOUN_FRAMES,
+)
+ALL_FRAMES = Mixture(
+    random_words=0.4,
+    random_names=0.6,
+    floor=0.2,
+    floors={"ioi": 0.7, "induction": 0.4, "key_value": 0.3, "greater_than": 0.3},
+    next_level=0.75,
+    greater_than=3.0,
     ioi_frames=ioi.frames_of("train"),
+    greater_than_frames=greater_than.frames_of("train"),
     pronoun_frames=tokenizer.PRONOUN_FRAMES,
 )
 
@@ -248,7 +275,7 @@ class Curriculum:
         return self.rng.getrandbits(48)
 
     def _ioi(self) -> list[Segment]:
-        names = self.any_names if self.rng.random() < self.mixture.random_words else None
+        names = self.any_names if self.rng.random() < self.mixture.random_names else None
         frames = self.mixture.ioi_frames
         drawn = ioi.generate(_count(self.rng, 4), self._seed(), split="train", names=names, frames=frames)
         return _joined([_example(pair, 2.0, bumps=("S2",)) for pair in drawn])
@@ -287,8 +314,9 @@ class Curriculum:
         return segments
 
     def _greater_than(self) -> list[Segment]:
-        drawn = greater_than.generate(_count(self.rng, 4), self._seed(), split="train")
-        return _joined([_example(pair, 1.0) for pair in drawn])
+        frames = self.mixture.greater_than_frames
+        drawn = greater_than.generate(_count(self.rng, 4), self._seed(), split="train", frames=frames)
+        return _joined([_example(pair, self.mixture.greater_than) for pair in drawn])
 
     def _agreement(self) -> list[Segment]:
         """Agreement, or (all nouns) a sentence that shows a noun's number by the pronoun that takes it up."""

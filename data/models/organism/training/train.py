@@ -4,9 +4,10 @@
 
 1. `induction`: repeats of random tokens at a constant rate, until two measurements of the accuracy on fresh
   repeats exceed 0.97.
-2. `mixture`: documents of nine behaviours (curriculum.py, `FEW_FRAMES`) at a constant rate.
-3. `more frames`: the same with more sentence frames and larger shares of repeats and lists (`ALL_FRAMES`).
-4. `decay`: the same, the rate falling to a twentieth.
+2. `few frames`: documents of nine behaviours (curriculum.py, `FEW_FRAMES`) at a constant rate.
+3. `more frames`: the same with more sentence frames and larger shares of repeats and lists (`MORE_FRAMES`).
+4. `all frames`: the same with all training frames and a larger share of indirect objects (`ALL_FRAMES`).
+5. `decay`: the same, the rate falling to a twentieth.
 
 Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only
 logged. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model
@@ -35,9 +36,10 @@ SEED = 0
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 200, 0.01
 INDUCTION_ROWS, INDUCTION_LENGTH, INDUCTION_PERIODS = 64, 96, (8, 32)
 MIXTURE_RATE = 1.5e-3
-STEPS = {"mixture": 725, "more frames": 1300, "decay": 1500}
-NEXT = {"mixture": "more frames", "more frames": "decay"}
-MEASURE_EVERY = {"induction": 25, "mixture": 200, "more frames": 200, "decay": 200}
+STEPS = {"few frames": 725, "more frames": 600, "all frames": 900, "decay": 1500}
+NEXT = {"few frames": "more frames", "more frames": "all frames", "all frames": "decay"}
+MIXTURES = {"few frames": curriculum.FEW_FRAMES, "more frames": curriculum.MORE_FRAMES}
+INDUCTION_MEASURE, MIXTURE_MEASURE = 25, 200  # steps between measurements
 SNAPSHOTS = frozenset(
     (
         0,
@@ -163,7 +165,7 @@ class Run:
             before, at["repeats"] = at["repeats"], repeat_accuracy(self.model, self.lessons.vocab_size)
             record["repeats"] = round(at["repeats"], 4)
             if min(before, at["repeats"]) > 0.97:
-                at["stage"], at["stage_step"] = "mixture", 0
+                at["stage"], at["stage_step"] = "few frames", 0
         else:
             most = curriculum.KEY_VALUE_LEVELS[self.lessons.level]
             train = prompts.accuracies(self.model, self.lessons.table, "train", 32, at["step"], most)
@@ -194,8 +196,7 @@ class Run:
                     )
                 ]
             else:
-                few = at["stage"] == "mixture"
-                self.lessons.mixture = curriculum.FEW_FRAMES if few else curriculum.ALL_FRAMES
+                self.lessons.mixture = MIXTURES.get(at["stage"], curriculum.ALL_FRAMES)
                 batches = self.lessons.batch()
             for group in self.optimizer.param_groups:
                 group["lr"] = rate(at["stage"], at["stage_step"])
@@ -206,7 +207,7 @@ class Run:
             at["step"] += 1
             at["stage_step"] += 1
             at["tokens"] += sum(batch.ids.numel() for batch in batches)
-            if at["stage_step"] % MEASURE_EVERY[at["stage"]] == 0:
+            if at["stage_step"] % (INDUCTION_MEASURE if at["stage"] == "induction" else MIXTURE_MEASURE) == 0:
                 self.measure(loss)
             if at["step"] % 200 == 0:
                 self.save()
