@@ -51,14 +51,14 @@ Document = tuple[list[int], list[float]]
 class Mixture:
     """What differs between the stages of the mixture.
 
-    * `random_words`, `random_names`: share of documents whose objects, or whose names, are any words: copying, not
-      a look-up per name;
+    * `random_words`, `random_names`: share of documents whose objects, or whose names, are any words: copying,
+      not a look-up per name;
     * `floors`: of a behaviour's share of the mixture, before normalisation: `floors.get(name, floor)`;
     * `next_level`: accuracy on key-value lists from which on they grow;
     * `greater_than`: loss weight of the end year;
     * `ioi_frames`, `greater_than_frames`, `pronoun_frames`: the sentence frames used. The first stage's frames
-      leave some words of the held-out frames ("thinking", "behind") unseen in any sentence; those added later say
-      them in other sentences, and put the words at more different distances.
+      leave some words of the held-out frames ("thinking", "behind") unseen in any sentence; those added later
+      say them in other sentences, and put the words at more different distances.
     """
 
     random_words: float
