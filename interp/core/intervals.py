@@ -14,6 +14,8 @@ from interp.core.registry import unknown
 
 Floats = NDArray[np.float64]
 TESTS = ("t", "wilcoxon")
+COLUMNS = 1024
+"""Heads (times positions) that are resampled at once; bounds the memory."""
 
 
 def resamples(n: int, n_boot: int, seed: int) -> Floats:
@@ -45,11 +47,15 @@ def bootstrap(values: Floats, weights: Floats | None = None, *, confidence: floa
     there = np.isfinite(flat) & np.isfinite(ones)
     top, bottom = np.where(there, flat, 0.0), np.where(there, ones, 0.0)
     draws = resamples(n, n_boot, seed)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        boot = (draws @ top) / (draws @ bottom)
-        point = top.sum(0) / bottom.sum(0)
-        jackknife = (top.sum(0) - top) / (bottom.sum(0) - bottom)
-    low, high = bca(boot, point, jackknife, confidence)
+    low, high = np.empty(flat.shape[1]), np.empty(flat.shape[1])
+    for first in range(0, flat.shape[1], COLUMNS):
+        part = slice(first, first + COLUMNS)
+        one, other = top[:, part], bottom[:, part]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            boot = (draws @ one) / (draws @ other)
+            point = one.sum(0) / other.sum(0)
+            jackknife = (one.sum(0) - one) / (other.sum(0) - other)
+        low[part], high[part] = bca(boot, point, jackknife, confidence)
     few = there.sum(0) < 2
     low[few], high[few] = np.nan, np.nan
     return low.reshape(shape), high.reshape(shape)

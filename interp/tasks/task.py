@@ -97,14 +97,15 @@ class Task:
             drawn *= 2
 
     def batch(self, model: Any, n: int | None = None, seed: int = 0, *, metric: "str | Metric | None" = None,
-              padding_side: str = "right", **options: Any) -> "Batch":
+              padding_side: str = "right", first_token: bool | None = None, **options: Any) -> "Batch":
         """``n`` pairs as tokens of ``model``, checked: words are single tokens, spans are found, answers fit.
 
-        ``model`` needs ``tokenizer``, ``context_length``, ``vocab_size`` and ``device``. Words that are no single token are
-        left out and reported in ``batch.dropped``. A task on random tokens takes ``tokens="vocabulary"`` (all tokens but the
-        special ones), or token ids; for a model without a tokenizer it takes the vocabulary by itself. Pairs that the
-        tokenizer cuts differently when clean and when corrupted, or across a named position, are replaced and counted in
-        ``batch.misaligned``.
+        ``first_token`` (None: as the task says): words may be several tokens, and answers are scored by the first token in
+        which they differ. Otherwise words that are no single token are left out and reported in ``batch.dropped``. Pairs
+        that the tokenizer cuts differently when clean and when corrupted, or across a named position, are replaced and
+        counted in ``batch.misaligned``. A task on random tokens takes ``tokens="vocabulary"`` (all but the special ones), or
+        token ids; for a model without a tokenizer it takes the vocabulary by itself. ``model`` needs ``tokenizer``,
+        ``context_length``, ``vocab_size``, ``device`` and ``name``.
         """
         from interp.tasks.build import build  # loads torch
 
@@ -119,8 +120,10 @@ class Task:
             asked.setdefault("tokens", "vocabulary")
         if asked.get("tokens") == "vocabulary":
             special = set() if tokenizer is None else set(tokenizer.all_special_ids)
-            options["tokens"] = [token for token in range(model.vocab_size) if token not in special]
-        keep = None if tokenizer is None or self.first_token else SingleTokens(tokenizer)
+            size = model.vocab_size if tokenizer is None else min(model.vocab_size, len(tokenizer))
+            options["tokens"] = [token for token in range(size) if token not in special]
+        first_token = self.first_token if first_token is None else first_token
+        keep = None if tokenizer is None or first_token else SingleTokens(tokenizer)
         verdicts: dict[PromptPair, bool] = {}
         first = begin(tokenizer)
 
@@ -130,11 +133,11 @@ class Task:
             return verdicts[pair]
 
         pairs = self.generate(n, seed, keep=keep, accept=accept, **options)
-        settled = {"corruption": self.default_corruption, **self.options, **asked}
+        settled = {"corruption": self.default_corruption, **self.options, **asked, "first_token": first_token}
         return build(
             pairs, tokenizer, name=self.name, metric=metric or self.metric, positions=self.positions, moving=self.moving,
             padding_side=padding_side, context_length=model.context_length, vocab_size=model.vocab_size, device=model.device,
-            first_token=self.first_token, dropped=() if keep is None else keep.dropped,
+            first_token=first_token, dropped=() if keep is None else keep.dropped,
             misaligned=list(verdicts.values()).count(False),
             origin={"version": self.version, "seed": seed, "options": settled},
         )

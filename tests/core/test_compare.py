@@ -20,7 +20,7 @@ def flat(values, **parts):
     return scores(np.repeat(np.asarray(values, dtype=float)[None, :, None], 2, axis=2), **parts)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=20).filter(
     lambda heads: 0 < sum(true for _, true in heads) < len(heads)))
 def test_recovery_is_that_of_sklearn(heads):
@@ -75,7 +75,7 @@ def test_the_interval_of_an_agreement_covers_it():
     """Scores of 30 heads around known sizes: the interval holds the correlation of the sizes nearly as often as it says."""
     rng = np.random.default_rng(0)
     inside = 0
-    for _ in range(120):
+    for _ in range(80):
         sizes = rng.normal(size=30)
         others = 0.7 * sizes + 0.7 * rng.normal(size=30)
         truth = stats.spearmanr(sizes, others).statistic
@@ -83,7 +83,7 @@ def test_the_interval_of_an_agreement_covers_it():
         a, b = (scores((x[:, None] + n)[None]) for x, n in zip((sizes, others), noise, strict=True))
         found = rank_agreement(a, b, n_boot=400)
         inside += found.low <= truth <= found.high
-    assert 0.82 < inside / 120 < 0.98
+    assert 0.82 < inside / 80 < 0.98
 
 
 def test_other_prompts_are_resampled_apart():

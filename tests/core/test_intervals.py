@@ -133,3 +133,9 @@ def test_unknown_test_and_level_are_refused():
         paired_test(np.ones((4, 2)), method="wilcoxn")
     with pytest.raises(InterpError, match="between 0 and 1"):
         paired_test(np.ones((4, 2)), 5)
+
+
+def test_many_heads_are_resampled_in_parts_without_a_difference():
+    values = np.random.default_rng(0).normal(size=(6, 2500))
+    low, high = bootstrap(values, n_boot=50)
+    np.testing.assert_array_equal(bootstrap(values[:, 2400:], n_boot=50), (low[2400:], high[2400:]))

@@ -5,8 +5,9 @@ import torch
 from vocabularies import REAL, TokenizerOnly, organism, real
 
 import interp.tasks
+from interp.core.errors import InterpError
 
-N = 24
+N = 16
 TASKS = [interp.tasks.get(name) for name in interp.tasks.names()]
 
 
@@ -111,3 +112,13 @@ def test_induction_on_the_whole_vocabulary_leaves_out_special_tokens():
     batch = interp.tasks.induction.batch(model, 30, tokens="vocabulary")
     special = set(model.tokenizer.all_special_ids)
     assert all(not set(row[1:]) & special and row[0] == model.tokenizer.bos_token_id for row in batch.clean.rows())
+
+
+@pytest.mark.weights
+def test_words_of_several_tokens_scored_by_the_first(weights):
+    model = real("stories260K", weights)
+    with pytest.raises(InterpError, match=r"6 usable words are needed, [0-5] of"):
+        interp.tasks.ioi.batch(model, 8)
+    batch = interp.tasks.ioi.batch(model, 8, first_token=True)
+    assert batch.aligned
+    assert batch.provenance_dict()["options"]["first_token"] is True

@@ -54,7 +54,7 @@ def test_spans_of_hostile_text_on_bytes(before, word, after):
 def test_spans_of_hostile_text_on_real_tokenizers(name, weights):
     tokenizer = real(name, weights).tokenizer
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=80)
     @given(before=PIECES | st.just(""), word=PIECES, after=PIECES | st.just(""))
     def check(before, word, after):
         prompt = Prompt.of(before, ("word", word), after)
