@@ -122,11 +122,11 @@ def measure(
 
 def find(name: str) -> Callable[..., HeadScores]:
     """The measure of that name, its file imported if need be; an unknown name is refused with the nearest ones."""
-    entries = catalog()
-    if name not in MEASURES and name in entries:
-        import_module(entries[name].module)
     if name not in MEASURES:
-        raise unknown("measure", name, sorted({*entries, *MEASURES}))
+        entries = catalog()
+        if name not in entries:
+            raise unknown("measure", name, sorted({*entries, *MEASURES}))
+        import_module(entries[name].module)
     return MEASURES[name]
 
 

@@ -8,7 +8,15 @@ from interp.tasks.build import build
 from interp.tasks.prompt import Prompt, PromptPair
 
 FEW = ("gpt2", "llama", "gpt_neox", "gemma2", "gpt_oss")  # biases; grouped heads; parallel; post-norms and caps; sinks
-__all__ = ["DECODERS", "FEW", "model_of", "random_batch"]
+__all__ = ["DECODERS", "FEW", "model_of", "random_batch", "shallow"]
+
+
+def shallow(architecture, seed=0, **options):
+    """A tiny network of two layers, of one of ``FEW``."""
+    layers = {"n_layer": 2} if architecture == "gpt2" else {"num_hidden_layers": 2}
+    if architecture in ("gemma2", "gpt_oss"):
+        layers["layer_types"] = ["sliding_attention", "full_attention"]
+    return tiny(architecture, seed, **layers, **options)
 
 
 def model_of(architecture, seed=0, **overrides):

@@ -7,14 +7,13 @@ from typing import Literal, get_args, get_origin
 import numpy as np
 import pytest
 import torch
-from random_batches import FEW, model_of, random_batch
+from random_batches import FEW, random_batch, shallow
 from slow_path import attention, head_view, shape, slot
 
 from interp.core.scores import HeadScores
 from interp.measures.catalog import catalog
 from interp.measures.measure import RUNNING, find
 from interp.models.load import load
-from interp.models.tiny import tiny
 
 
 def variants():
@@ -46,7 +45,7 @@ def score(name, model, batch, **options) -> HeadScores:
 
 @pytest.fixture(scope="module")
 def models():
-    return {name: model_of(name) for name in FEW}
+    return {name: load(shallow(name), verify=False) for name in FEW}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,7 @@ def test_batch_size_and_padding_change_nothing(name, options, architecture, mode
 def test_a_head_that_writes_nothing_scores_zero(name, options, architecture, batch):
     if catalog()[name].about != "effect":
         pytest.skip(f"{name} is not about effects")
-    network = tiny(architecture)
+    network = shallow(architecture)
     sizes = shape(architecture, network)
     group = sizes.heads // sizes.kv
     module, side, view = slot(architecture, network, 1, "z")
@@ -122,7 +121,7 @@ def test_a_head_that_writes_nothing_scores_zero(name, options, architecture, bat
 @every
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt_neox", "gemma2", "gpt_oss"])
 def test_permuting_heads_permutes_scores(name, options, architecture, models, batch):
-    network = tiny(architecture)
+    network = shallow(architecture)
     sizes = shape(architecture, network)
     group = sizes.heads // sizes.kv
     order_kv = np.roll(np.arange(sizes.kv), 1)
