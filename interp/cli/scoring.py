@@ -57,7 +57,7 @@ def score(
         for name in names
     }
     check_options(
-        given, theirs | {f"the task {chosen.name}": list(getattr(chosen, "options", ()))}, (*arguments.COMMON, "top")
+        given, theirs | {f"the task {chosen.name}": list(chosen.options)}, (*arguments.COMMON, "top")
     )
     if out is None:
         raise InterpError("score heads", "no place for the scores was given", "give --out FOLDER")
@@ -68,7 +68,7 @@ def score(
 
     loaded = load_model(model, device, dtype, backend)
     own = {
-        option: typed(text, getattr(chosen, "options", {})[option])
+        option: chosen.read(option, text)
         for option, text in given.items()
         if option not in {o for options in theirs.values() for o in options}
     }
@@ -92,18 +92,6 @@ def score(
             out / f"{batch.task}.{scores.provenance.measure}{said.replace('/', '_')}.parquet".replace(" ", "_")
         )
         _show(scores, top, path)
-
-
-def typed(text: str, default: Any) -> Any:
-    """The value of a task's option, read as its default's type."""
-    if isinstance(default, bool):
-        return text.lower() in ("true", "yes", "1")
-    if isinstance(default, int | float):
-        try:
-            return type(default)(text)
-        except ValueError as error:
-            raise InterpError(f"read {text!r}", f"a number like {default} is needed", "give a number") from error
-    return text
 
 
 def _show(scores: Any, top: int, path: Path) -> None:

@@ -118,7 +118,8 @@ class HeadScores:
     def interval(self, confidence: float = 0.95, n_boot: int = 2000, seed: int = 0) -> tuple[Floats, Floats]:
         """Bootstrap interval of the mean over prompts: (low, high), each [layer, head, ...].
 
-        With one prompt there is nothing to resample: both are NaN.
+        With one prompt there is nothing to resample: both are NaN. In simulations intervals of 95 % hold the true mean in 93
+        to 97 % for 16 prompts and more, 90 % for five (normal values), and less for very skewed ones: trust ``test`` there.
         """
         return intervals.bootstrap(self._by_prompt, confidence=confidence, n_boot=n_boot, seed=seed)
 

@@ -14,6 +14,7 @@ from interp.core.registry import unknown
 from interp.tasks.batch import Batch
 from interp.tasks.build import build
 from interp.tasks.metrics import Metric
+from interp.tasks.options import read
 from interp.tasks.prompt import Prompt, PromptPair
 
 Place = int | tuple[int, int]
@@ -120,6 +121,17 @@ class PromptFile:
     def positions(self) -> tuple[str, ...]:
         """The positions that are marked in every pair."""
         return tuple(name for name in self.pairs[0].clean.spans if all(name in pair.clean.spans for pair in self.pairs))
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options of ``batch`` with their defaults."""
+        return {"first_token": False}
+
+    def read(self, option: str, text: str) -> Any:
+        """The value of an option as written in a shell."""
+        if option not in self.options:
+            raise unknown(f"option of the prompts {self.name}", option, list(self.options))
+        return read(option, text, self.options[option])
 
     def chosen(self, n: int | None = None, seed: int = 0) -> list[int]:
         """Which pairs make a batch of ``n``: all of them (None), or n drawn by ``seed`` in the file's order."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.core.errors import InterpError
 from interp.core.registry import unknown
+from interp.tasks.options import read
 from interp.tasks.prompt import PromptPair
 from interp.tasks.tokenise import SingleTokens, begin, corresponds
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from interp.tasks.metrics import Metric
 
 Generator = Callable[..., list[PromptPair]]
-_OWN = ("n", "seed", "keep", "tokens")
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,20 @@ class Task:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Every option of the generator with its default."""
+        """Every option of ``batch`` that is the task's own, with its default."""
+        return self._made_by | {"first_token": self.first_token}
+
+    @property
+    def _made_by(self) -> dict[str, Any]:
+        """The options of the generator with their defaults."""
         found = inspect.signature(self.make).parameters.values()
-        return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY and p.name not in _OWN}
+        return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY and p.name != "keep"}
+
+    def read(self, option: str, text: str) -> Any:
+        """The value of an option as written in a shell: ``16-32``, ``F01,F02``, ``true``."""
+        if option not in self.options:
+            raise unknown(f"option of the task {self.name}", option, list(self.options))
+        return read(option, text, self.options[option])
 
     def generate(self, n: int | None = None, seed: int = 0, *, keep: Callable[[str], bool] | None = None,
                  accept: Callable[[PromptPair], bool] | None = None, **options: Any) -> list[PromptPair]:
@@ -74,7 +85,7 @@ class Task:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InterpError(asked, "a batch has at least one prompt", "give n of 1 or more")
         for option in options:
-            if option not in self.options and option != "tokens":
+            if option not in self._made_by:
                 raise unknown(f"option of the task {self.name}", option, list(self.options))
         if options.get("corruption", self.default_corruption) not in self.corruptions:
             raise unknown(f"corruption of the task {self.name}", str(options["corruption"]), list(self.corruptions))
@@ -110,7 +121,7 @@ class Task:
         from interp.tasks.build import build  # loads torch
 
         tokenizer = model.tokenizer
-        on_ids = "tokens" in inspect.signature(self.make).parameters
+        on_ids = "tokens" in self._made_by
         asked = dict(options)
         if tokenizer is None:
             if not on_ids:

@@ -69,3 +69,27 @@ def test_more_prompts_than_there_are_is_refused():
     task = interp.tasks.pronoun.TASK
     with pytest.raises(InterpError, match=r"these options give only (\d+) different prompts; ask for at most \1"):
         task.generate(200, frames=("sad",))
+
+
+@pytest.mark.parametrize(("task", "option", "text", "value"), [
+    ("induction", "length", "16", 16),
+    ("induction", "length", "16-32", (16, 32)),
+    ("induction", "tokens", "vocabulary", "vocabulary"),
+    ("induction", "tokens", "5,6,7", (5, 6, 7)),
+    ("ioi", "frames", "F01, F02", ("F01", "F02")),
+    ("ioi", "corruption", "s2_io", "s2_io"),
+    ("ioi", "first_token", "True", True),
+])
+def test_options_as_written_in_a_shell(task, option, text, value):
+    assert interp.tasks.get(task).read(option, text) == value
+
+
+@pytest.mark.parametrize(("task", "option", "text", "said"), [
+    ("induction", "length", "many", "no number and no range"),
+    ("induction", "tokens", "all", "no number"),
+    ("ioi", "first_token", "maybe", "neither true nor false"),
+    ("ioi", "framse", "F01", "did you mean 'frames'"),
+])
+def test_options_that_cannot_be_read(task, option, text, said):
+    with pytest.raises(InterpError, match=said):
+        interp.tasks.get(task).read(option, text)
