@@ -1,16 +1,17 @@
-"""Networks behind one protocol: ``load``, ``Model``, sites, backends, tiny random models and hand-made ones."""
+"""Networks behind one protocol: ``Model``, sites, backends, and hand-made networks.
+
+``interp.load`` (``interp.models.load.load``) makes a ``Model``; ``interp.models.tiny.tiny`` a small random network.
+"""
 
 from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "load": "interp.models.load",
     "Model": "interp.models.model",
     "Site": "interp.models.sites",
     "TransformersBackend": "interp.models.transformers_backend",
     "BridgeBackend": "interp.models.bridge_backend",
     "Verification": "interp.models.verify",
-    "tiny": "interp.models.tiny",
     "HANDMADE": "interp.models.handmade",
 }
 

@@ -13,12 +13,14 @@ from interp.core.errors import InterpError
 def with_positions(network: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs, with ``position_ids`` that count real tokens from 0 where the mask has padding.
 
-    Networks that make positions from the mask themselves, or need none, take no ``position_ids`` and get none.
+    Networks that make positions from the mask or from the padding tokens themselves, or need none, get none.
     """
     mask = inputs.get("attention_mask")
     if mask is None or mask.dim() != 2 or "position_ids" in inputs or "input_ids" not in inputs or bool(mask.all()):
         return dict(inputs)
     if "position_ids" not in inspect.signature(network.forward).parameters:
+        return dict(inputs)
+    if any(hasattr(module, "create_position_ids_from_input_ids") for module in network.modules()):     # RoBERTa's kin
         return dict(inputs)
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
     return {**inputs, "position_ids": positions[:, -inputs["input_ids"].shape[1]:]}

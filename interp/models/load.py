@@ -17,7 +17,8 @@ from interp.models.backend import Backend
 from interp.models.builtin import SHORT_NAMES, shipped, unknown_model
 from interp.models.inputs import sample_inputs
 from interp.models.model import Model, context_length
-from interp.models.transformers_backend import TransformersBackend, set_attention
+from interp.models.same_weights import set_attention
+from interp.models.transformers_backend import TransformersBackend
 from interp.models.verify import Verification
 from interp.models.verify import verify as verify_backend
 
@@ -148,7 +149,7 @@ def _verified(backend: Backend, twin: nn.Module, own: str, asked: str) -> Verifi
             set_attention(twin, IMPLEMENTATION)
         return _logits(output)
 
-    report = verify_backend(backend, inputs, untouched)
+    report = verify_backend(backend, inputs, untouched, getattr(twin.config, "pad_token_id", None))
     if report.refused:
         if not isinstance(backend, TransformersBackend):
             site, reason = next(iter(report.refused.items()))

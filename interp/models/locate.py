@@ -72,7 +72,8 @@ def locate(network: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[list[Place
     asked = f"work on the heads of {type(network).__name__}"
     calls, cores, repeated = record(network, inputs)
     if not cores:
-        raise InterpError(asked, "it has no softmax attention", "choose a transformer: heads are all that is measured here")
+        raise InterpError(asked, "no softmax attention was found in it",
+                          "choose a transformer: heads are all that is measured here")
     if repeated:
         raise InterpError(asked, "an attention module runs several times in one pass (shared between layers, or once per "
                           "window)", "choose a model whose layers are its own")
@@ -97,6 +98,7 @@ def _blocks(network: nn.Module, cores: list[Core], asked: str) -> dict[nn.Module
     names = {module: name for name, module in network.named_modules()}
     lists = {name for name, module in network.named_modules() if isinstance(module, nn.ModuleList)}
     blocks: dict[nn.Module, list[Core]] = {}
+    used: dict[str, set[str]] = {}
     for core in cores:
         parts = names[core.module].split(".")
         prefixes = (".".join(parts[:i]) for i in range(1, len(parts) + 1))
@@ -105,6 +107,11 @@ def _blocks(network: nn.Module, cores: list[Core], asked: str) -> dict[nn.Module
             raise InterpError(asked, f"its attention {names[core.module]} does not sit in a list of blocks",
                               "choose a model whose blocks stand in a ModuleList")
         blocks.setdefault(network.get_submodule(name), []).append(core)
+        used.setdefault(name.rpartition(".")[0], set()).add(name)
+    for name, members in used.items():
+        if len(members) < len(network.get_submodule(name)):
+            raise InterpError(asked, f"only {len(members)} of the {len(network.get_submodule(name))} blocks in {name} have "
+                              "softmax attention", "choose a model with attention in every layer")
     return blocks
 
 

@@ -86,15 +86,18 @@ class Model:
 
     def run(self, inputs: Mapping[str, Any], edits: Mapping[Site, Edit] | None = None, capture: Collection[Site] = (), *,
             cache: Any = None, use_cache: bool = False) -> Run:
-        """One forward pass, the inputs moved to the model's device (see ``Backend.run``).
+        """One forward pass, the inputs moved to the model's device and images to its dtype (see ``Backend.run``).
 
         Raises:
             InterpError: a site the model lacks; padding on a side on which the model is not exact.
         """
-        moved = {name: x.to(self.device) if isinstance(x, Tensor) else x for name, x in inputs.items()}
+        moved = {name: self._moved(x) if isinstance(x, Tensor) else x for name, x in inputs.items()}
         if self.verification is not None:
             self._check_padding(moved.get("attention_mask"))
         return self.backend.run(moved, edits, capture, cache=cache, use_cache=use_cache)
+
+    def _moved(self, x: Tensor) -> Tensor:
+        return x.to(self.device, self.dtype if x.is_floating_point() else None)
 
     def _check_padding(self, mask: Tensor | None) -> None:
         inexact = self.verification.inexact_padding

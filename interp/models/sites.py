@@ -22,7 +22,8 @@ what           layout                                  what it is
 =============  ======================================  ======================================================
 
 A learned sink (GPT-OSS) is not a column of ``scores`` or ``pattern``: rows of the pattern then sum to less than one.
-In attention without rotary embedding ``q_pre`` equals ``q`` and ``k_pre`` equals ``k``.
+``q_pre`` and ``k_pre`` are what the projections return (what attention reads times W_Q and W_K, plus biases), before a
+query-key norm and the rotary embedding; without these they equal ``q`` and ``k`` (OPT then scales its queries).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """``TransformersBackend``: any transformers network through its own attention, read and edited at every site."""
 
 import contextlib
-import copy
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -10,18 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from interp.core.errors import InterpError
-from interp.models.attention_tap import IMPLEMENTATION, CoreTap, register, tapped_forward, tapped_update
-from interp.models.backend import Edit, Run, Stack
-from interp.models.corrections import correct
+from interp.models.attention_tap import CoreTap, register, tapped_forward, tapped_update
+from interp.models.backend import Edit, Run
 from interp.models.direct_logits import DirectLogits, find_direct_logits
 from interp.models.frozen_norm import frozen_norm
 from interp.models.hooks import head_output, install
 from interp.models.inputs import sample_inputs, with_positions
 from interp.models.locate import Place, locate
+from interp.models.place_sites import CORE, sites_of, stacks_of, why_not
+from interp.models.same_weights import with_same_weights
 from interp.models.sites import Site
 from interp.models.taps import ACTIVE, Taps
-
-_CORE = ("q", "k", "v", "scores", "pattern")
 
 
 class TransformersBackend:
@@ -45,13 +43,13 @@ class TransformersBackend:
             raise InterpError(f"work on {type(network).__name__}", "its weights are quantised",
                               "load it in float32, bfloat16 or float16")
         register()
-        self.network = _with_same_weights(network, device, dtype)
+        self.network = with_same_weights(network, device, dtype)
         self.architecture = type(network).__name__
         inputs = sample_inputs(self.network)
         places, ends = locate(self.network, self._complete(inputs))
         self._places = {(place.attention, place.layer): place for place in places}
-        self.stacks = _stacks(places, self.network.config)
-        self._sites = frozenset(site for place in places for site in _sites_of(place))
+        self.stacks = stacks_of(places, self.network.config)
+        self._sites = frozenset(site for place in places for site in sites_of(place))
         self._direct: DirectLogits | None = find_direct_logits(self.network, ends)
 
     def sites(self) -> frozenset[Site]:
@@ -171,7 +169,7 @@ class TransformersBackend:
         place = self._place(site.layer, site.attention)
         if site in self._sites:
             return
-        raise InterpError(f"read or edit the {site} of {self.architecture}", _why_not(site.what, place),
+        raise InterpError(f"read or edit the {site} of {self.architecture}", why_not(site.what, place),
                           "choose one of " + ", ".join(sorted(s.what for s in self._sites
                                                               if (s.layer, s.attention) == (site.layer, site.attention))))
 
@@ -203,7 +201,7 @@ class TransformersBackend:
                     continue
                 for handle in install(place, taps):
                     stack.callback(handle.remove)
-                if not taps.wants(*(Site(what, place.layer, place.attention) for what in _CORE)):
+                if not taps.wants(*(Site(what, place.layer, place.attention) for what in CORE)):
                     continue
                 tap = CoreTap(taps, place.layer, place.attention, place.n_heads, place.n_kv_heads, place.learned_sink)
                 taps.cores[place.core] = tap
@@ -250,105 +248,3 @@ def _attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
             object.__delattr__(thing, name)
         else:
             object.__setattr__(thing, name, before)
-
-
-def _with_same_weights(network: nn.Module, device: Any, dtype: torch.dtype | None) -> nn.Module:
-    """A second set of modules on the same weights, which are frozen in it; with its own configuration."""
-    memo: dict[int, Any] = {}
-    for name, parameter in network.named_parameters():
-        own = parameter.detach().to(device=device, dtype=_dtype_of(network, name, parameter, dtype))
-        memo[id(parameter)] = nn.Parameter(own, requires_grad=False)
-    twin = copy.deepcopy(network, memo)
-    saved = network.state_dict().keys()
-    for prefix, module in twin.named_modules():
-        for name, buffer in module._buffers.items():
-            whole = f"{prefix}.{name}".removeprefix(".")
-            if buffer is not None:
-                kind = _dtype_of(network, whole, buffer, dtype) if whole in saved else None
-                module._buffers[name] = buffer.to(device=device, dtype=kind)
-    correct(twin)
-    set_attention(twin, IMPLEMENTATION)
-    if dtype is not None:
-        twin.config.dtype = dtype
-    return twin.eval()
-
-
-def _dtype_of(network: nn.Module, name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype | None:
-    """The dtype that a weight gets: the one asked for, save where transformers keeps float32 (as it does when loading)."""
-    if dtype is None or not tensor.is_floating_point():
-        return None
-    kept = set(getattr(network, "_keep_in_fp32_modules_strict", None) or ())
-    if dtype == torch.float16:
-        kept |= set(getattr(network, "_keep_in_fp32_modules", None) or ())
-    low = dtype in (torch.float16, torch.bfloat16)
-    return torch.float32 if low and kept.intersection(name.split(".")) else dtype
-
-
-def set_attention(network: nn.Module, implementation: str) -> None:
-    """Choose the attention implementation in every configuration of a network, also where transformers would refuse to."""
-    for module in network.modules():
-        config = getattr(module, "config", None)
-        if hasattr(config, "_attn_implementation"):
-            config._attn_implementation = implementation
-
-
-def _stacks(places: list[Place], config: Any) -> tuple[Stack, ...]:
-    order = ("self", "encoder", "vision", "cross")
-    kinds = sorted({place.attention for place in places}, key=order.index)
-    stacks = []
-    for kind in kinds:
-        members = [place for place in places if place.attention == kind]
-        first = members[0]
-        for what in ("n_heads", "n_kv_heads", "d_head", "d_qk"):
-            if len({getattr(place, what) for place in members}) > 1:
-                raise InterpError(f"work on the {kind} attention of {type(config).__name__.removesuffix('Config')}",
-                                  f"its layers differ in {what}", "choose a model whose layers are alike")
-        stacks.append(Stack(kind, len(members), first.n_heads, first.n_kv_heads, first.d_head, first.d_qk, first.d_model,
-                            causal=first.causal, rotary=any(p.rotary for p in members),
-                            windows=tuple(_window(place, config) for place in members), learned_sink=first.learned_sink,
-                            parallel=first.parallel, post_norm=first.attn_norm is not None))
-    return tuple(stacks)
-
-
-def _window(place: Place, config: Any) -> int | None:
-    """The sliding window of a layer: the attention module's own, else the configuration's."""
-    if place.attention == "cross":
-        return None
-    if hasattr(place.core, "sliding_window"):
-        return place.core.sliding_window
-    config = config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    sliding = kinds[place.layer] == "sliding_attention" if kinds else place.causal
-    return getattr(config, "sliding_window", None) if sliding else None
-
-
-def _sites_of(place: Place) -> list[Site]:
-    whats = list(_CORE)
-    if place.projections is not None:
-        whats += ["q_pre"] if place.projections.layout == "latent" else ["q_pre", "k_pre"]
-    if place.out is not None:
-        whats += ["z", "result", "attn_out"] + (["attn_write"] if place.residual != "unknown" else [])
-    if place.attention != "cross":
-        whats += ["resid_pre", "resid_post"]
-        if place.mlp is not None and not place.parallel:
-            whats.append("resid_mid")
-    if place.mlp is not None:
-        whats += ["mlp_out", "mlp_write"]
-    return [Site(what, place.layer, place.attention) for what in whats]
-
-
-def _why_not(what: str, place: Place) -> str:
-    """Why a place lacks a site."""
-    if place.attention == "cross" and what in ("resid_pre", "resid_mid", "resid_post", "mlp_out", "mlp_write"):
-        return "it is counted with the self-attention of the block"
-    if what == "resid_mid" and place.parallel:
-        return "attention and MLP read the same residual stream, so nothing lies between them"
-    if what in ("resid_mid", "mlp_out", "mlp_write") and place.mlp is None:
-        return "the block has no MLP that adds its output as it is"
-    if what == "k_pre" and place.latent:
-        return "in latent attention the heads share the rotary part of the key, so none has a key of its own before it"
-    if what in ("q_pre", "k_pre") and place.projections is None:
-        return "its projections are of no known form"
-    if what in ("z", "result", "attn_out") and place.out is None:
-        return "no linear layer takes z as it is"
-    return "the site did not pass its check when the model was loaded"

@@ -44,12 +44,13 @@ class Verification:
     silent: tuple[Site, ...] = ()
 
 
-def verify(backend: Backend, inputs: Mapping[str, Tensor], reference: Callable[[Mapping[str, Tensor]], Tensor]
-           ) -> Verification:
+def verify(backend: Backend, inputs: Mapping[str, Tensor], reference: Callable[[Mapping[str, Tensor]], Tensor],
+           pad: int | None = None) -> Verification:
     """Check a backend against ``reference``, the same network run untouched (inputs -> logits).
 
     Args:
         inputs: one valid example.
+        pad: the padding token; None is token 0.
 
     Raises:
         InterpError: the logits differ from the reference, a run with identity edits differs from one without, or an edit
@@ -69,7 +70,7 @@ def verify(backend: Backend, inputs: Mapping[str, Tensor], reference: Callable[[
         for stack in backend.stacks:
             _check_sums(backend, stack, run, errors, refused, allowed)
         silent = _check_edits(backend, inputs, errors, refused, allowed)
-        padding = _check_padding(backend, inputs, expected, errors, allowed)
+        padding = _check_padding(backend, inputs, expected, errors, allowed, pad or 0)
     return Verification(errors, refused, padding, silent)
 
 
@@ -237,14 +238,14 @@ def _acts(backend: Backend, run: Run, trial: _Trial, allowed: float) -> bool:
 
 
 def _check_padding(backend: Backend, inputs: Mapping[str, Tensor], expected: Tensor, errors: dict[str, float],
-                   allowed: float) -> tuple[str, ...]:
+                   allowed: float, pad: int) -> tuple[str, ...]:
     """Sides on which two tokens of padding change what the real tokens give (token models only)."""
     if "input_ids" not in inputs or "attention_mask" not in inputs:
         return ()
     inexact = []
     for side, (before, after) in {"left": (2, 0), "right": (0, 2)}.items():
         padded = dict(inputs)
-        padded["input_ids"] = torch.nn.functional.pad(inputs["input_ids"], (before, after), value=0)
+        padded["input_ids"] = torch.nn.functional.pad(inputs["input_ids"], (before, after), value=pad)
         padded["attention_mask"] = torch.nn.functional.pad(inputs["attention_mask"], (before, after), value=0)
         got = logits_of(backend.run(padded))
         if "decoder_input_ids" not in inputs:

@@ -46,12 +46,10 @@ def test_low_precision(name, dtype):
     """Loads, verifies, runs with every site captured; close to float32 where no expert is chosen otherwise."""
     model, exact = load(tiny(name), dtype=dtype), load(tiny(name))
     given = inputs(name)
-    if "pixel_values" in given:
-        given["pixel_values"] = given["pixel_values"].to(model.dtype)
     assert model.sites() == exact.sites()
     with torch.no_grad():
         run = model.run(given, dict.fromkeys(model.sites(), torch.clone), model.sites())
-        expected = exact.run({key: x.float() if x.is_floating_point() else x for key, x in given.items()})
+        expected = exact.run(given)
     got, expected = logits_of(run), logits_of(expected)
     assert got.dtype == model.dtype
     assert got.isfinite().all()
@@ -163,7 +161,7 @@ def test_a_model_without_attention_is_refused():
     import transformers
 
     network = transformers.MambaForCausalLM(transformers.MambaConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2))
-    with pytest.raises(InterpError, match="it has no softmax attention"):
+    with pytest.raises(InterpError, match="no softmax attention was found"):
         load(network)
 
 
@@ -206,7 +204,6 @@ def test_the_bridge_of_a_model_has_its_weights(name):
         torch.testing.assert_close(logits, model.run(given).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_an_attention_free_name_of_the_registry_is_not_loaded_twice():
-    """Loading by name twice gives two models that share nothing."""
+def test_a_name_loaded_twice_gives_two_models():
     one, two = load("handmade-induction"), load("handmade-induction")
     assert next(one.weights.parameters()).data_ptr() != next(two.weights.parameters()).data_ptr()
