@@ -17,10 +17,10 @@ from interp.core.registry import unknown
 if TYPE_CHECKING:
     from interp.tasks.task import Task
 
-_MACHINERY = frozenset({"batch", "build", "metrics", "options", "own", "prompt", "task", "tokenise", "words"})
+_MACHINERY = frozenset({"batch", "build", "metrics", "options", "own", "prompt", "prompt_file", "task", "tokenise", "words"})
 _NAMES = {
     "Batch": "batch", "Tokens": "batch", "Metric": "metrics", "METRICS": "metrics", "Prompt": "prompt",
-    "PromptPair": "prompt", "Task": "task", "from_file": "own", "from_tokens": "own",
+    "PromptPair": "prompt", "Task": "task", "from_file": "prompt_file", "from_tokens": "own",
 }
 
 
