@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tokenizer
 import torch
@@ -51,18 +51,21 @@ Document = tuple[list[int], list[float]]
 class Mixture:
     """What differs between the stages of the mixture.
 
-    * `random_words`, `random_names`: share of documents whose objects, or whose names, are any words: copying,
-      not a look-up per name;
+    * `random_words`, `random_names`: share of documents whose objects, or whose names, are any words:
+      copying, not a look-up per name;
+    * `any_tokens`: share of indirect-object documents whose names are any tokens of the vocabulary (but the
+      held-out names), in half of them in bare clauses ("A and B. A to B.");
     * `floors`: of a behaviour's share of the mixture, before normalisation: `floors.get(name, floor)`;
     * `next_level`: accuracy on key-value lists from which on they grow;
     * `greater_than`: loss weight of the end year;
-    * `ioi_frames`, `greater_than_frames`, `pronoun_frames`: the sentence frames used. The first stage's frames
-      leave some words of the held-out frames ("thinking", "behind") unseen in any sentence; those added later
-      say them in other sentences, and put the words at more different distances.
+    * `ioi_frames`, `greater_than_frames`, `pronoun_frames`: the sentence frames used. The first stage's
+      leave some words of the held-out frames ("thinking", "behind") unseen in any sentence; those added
+      later say them in other sentences, and put the words at more different distances.
     """
 
     random_words: float
     random_names: float
+    any_tokens: float
     floor: float
     floors: Mapping[str, float]
     next_level: float
@@ -79,6 +82,7 @@ def _ioi_frames(last: str) -> tuple[str, ...]:
 FEW_FRAMES = Mixture(
     random_words=0.3,
     random_names=0.3,
+    any_tokens=0.0,
     floor=0.12,
     floors={},
     next_level=0.9,
@@ -90,6 +94,7 @@ FEW_FRAMES = Mixture(
 MORE_FRAMES = Mixture(
     random_words=0.4,
     random_names=0.4,
+    any_tokens=0.0,
     floor=0.2,
     floors={"induction": 0.5, "key_value": 0.4},
     next_level=0.75,
@@ -101,6 +106,7 @@ MORE_FRAMES = Mixture(
 ALL_FRAMES = Mixture(
     random_words=0.4,
     random_names=0.6,
+    any_tokens=0.0,
     floor=0.2,
     floors={"ioi": 0.7, "induction": 0.4, "key_value": 0.3, "greater_than": 0.3},
     next_level=0.75,
@@ -108,6 +114,13 @@ ALL_FRAMES = Mixture(
     ioi_frames=ioi.frames_of("train"),
     greater_than_frames=greater_than.frames_of("train"),
     pronoun_frames=tokenizer.PRONOUN_FRAMES,
+)
+ANY_TOKENS = replace(
+    ALL_FRAMES,
+    random_names=0.3,
+    any_tokens=0.7,
+    floor=0.15,
+    floors={"ioi": 0.9, "induction": 0.3, "key_value": 0.3, "capital": 0.25, "override": 0.25},
 )
 
 
@@ -185,6 +198,9 @@ class Curriculum:
             self.shares, 50.0
         )  # running mean length of a document, to turn shares of tokens into odds
         self.entries = key_value.entries().train
+        self.name_ids = [self.table[f" {name}"] for name in NAMES.train]
+        held_out = {self.table[f" {name}"] for name in NAMES.held_out}
+        self.any_ids = [i for i in range(FIRST_ID, self.vocab_size) if i not in held_out]
         self.any_names = [word for word in self.entries if word not in NAMES.held_out]
         self.any_things = [word for word in self.entries if word not in THINGS.held_out]
 
@@ -237,11 +253,14 @@ class Curriculum:
         for _ in range(4):
             names = list(self.shares)
             name = self.rng.choices(names, [self.shares[n] / self.lengths[n] for n in names])[0]
-            drawn = self._repeat(8, 40, 2.5) if name == "induction" else self._encode(self.makers[name]())
+            drawn = self._repeat(8, 40, 2.5) if name == "induction" else self._document(name)
             self.lengths[name] += 0.01 * (len(drawn[0]) - self.lengths[name])
             if len(drawn[0]) <= room:
                 return drawn
         return None
+
+    def _document(self, name: str) -> Document:
+        return self._ioi_document() if name == "ioi" else self._encode(self.makers[name]())
 
     def _long_document(self, room: int) -> Document | None:
         if room < 96:
@@ -273,6 +292,31 @@ class Curriculum:
 
     def _seed(self) -> int:
         return self.rng.getrandbits(48)
+
+    def _ioi_document(self) -> Document:
+        """Sentences about names, or about any tokens of the vocabulary in place of the names."""
+        if not self.mixture.any_tokens or self.rng.random() >= self.mixture.any_tokens:
+            return self._encode(self._ioi())
+        if self.rng.random() < 0.5:
+            drawn = ioi.generate(
+                _count(self.rng, 4), self._seed(), split="train", frames=self.mixture.ioi_frames
+            )
+            joined = _joined([_example(pair, 2.0, bumps=("S2",)) for pair in drawn])
+        else:
+            joined = []
+            for _ in range(self.rng.randint(1, 8)):
+                first, second = self.rng.sample(NAMES.train, 2)
+                subject, other = self.rng.sample((first, second), 2)
+                joined += [("\n", OTHER_WEIGHT)] if joined else []
+                joined += [
+                    (f" {first} and {second}.", OTHER_WEIGHT),
+                    (f" {subject}", 1.0),
+                    (" to", OTHER_WEIGHT),
+                ]
+                joined += [(f" {other}", 2.0), (".", OTHER_WEIGHT)]
+        ids, weights = self._encode(joined)
+        instead = dict(zip(self.name_ids, self.rng.sample(self.any_ids, len(self.name_ids)), strict=True))
+        return [instead.get(i, i) for i in ids], weights
 
     def _ioi(self) -> list[Segment]:
         names = self.any_names if self.rng.random() < self.mixture.random_names else None
