@@ -17,6 +17,9 @@ from interp.core.errors import InterpError
 FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
 """For commands that take the options of measures and tasks as their own."""
 
+QUIET = {"TQDM_DISABLE": "1", "HF_HUB_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}
+"""Bars and warnings of the model libraries are off (unless the user set otherwise); our own progress stays."""
+
 app = typer.Typer(
     name="interp",
     no_args_is_help=True,
@@ -33,7 +36,8 @@ app.command("report", context_settings=FREE)(report)
 
 def main() -> None:
     """Run the command line."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries; our own stay
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except InterpError as error:

@@ -13,7 +13,6 @@ from typing import Any
 
 from interp.core.files import write_text
 from interp.core.scores import HeadScores
-from interp.report.page import page
 from interp.report.results import TaskResult, by_task, load, save
 
 __all__ = ["TaskResult", "build", "load", "report", "save"]
@@ -31,6 +30,8 @@ def report(results: Sequence[TaskResult] | Sequence[HeadScores], path: str | Pat
     Raises:
         InterpError: no results, scores of two models, a page that would be too large, a disk that refuses.
     """
+    from interp.report.page import page
+
     alone = [one for one in results if isinstance(one, HeadScores)]
     if alone and len(alone) != len(results):
         raise TypeError("give HeadScores or task results, not both")

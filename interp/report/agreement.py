@@ -14,6 +14,10 @@ from interp.report.results import TaskResult
 from interp.views import colours, labels
 
 
+MANY = 256
+"""Above this many heads, intervals of rank correlations rest on fewer resamples."""
+
+
 def consensus(drawn: Sequence[Panel], k: int) -> dict[str, Any]:
     """Heads in the top ``k`` of more than half of the measures, and the largest head of the first measure."""
     votes = _votes(drawn, k)
@@ -70,7 +74,7 @@ def agreement(drawn: Sequence[Panel], k: int) -> dict[str, Any] | None:
 def _correlation(one: Panel, other: Panel) -> dict[str, str]:
     """A cell below the diagonal; measures may be of different metrics, as only ranks are compared."""
     try:
-        found = compare.rank_agreement(one.scores, other.scores, across=("metric",))
+        found = compare.rank_agreement(one.scores, other.scores, across=("metric",), n_boot=_resamples(one))
     except InterpError as undefined:  # too few heads, or no order among them: said in place of a number
         return {"text": "–", "small": undefined.true, "style": "self"}
     return {
@@ -120,7 +124,7 @@ def shared_heads(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> di
 
 def _pair(one: Panel, other: Panel, k: int) -> dict[str, Any]:
     try:
-        found = compare.rank_agreement(one.scores, other.scores, across=("task", "metric"))
+        found = compare.rank_agreement(one.scores, other.scores, across=("task", "metric"), n_boot=_resamples(one))
     except InterpError as undefined:  # too few heads, or no order among them: said in place of a number
         return {"rho": "–", "interval": undefined.true, "overlap": _shared(one, other, k)}
     return {
@@ -142,3 +146,7 @@ def _shared(one: Panel, other: Panel, k: int) -> int:
 def _line(heads: int, k: int) -> int:
     """The smallest overlap of two random choices of ``k`` among ``heads`` that is reached in fewer than 5 % of cases."""
     return next((count for count in range(1, k + 1) if stats.hypergeom.sf(count - 1, heads, k, k) < 0.05), k)
+
+
+def _resamples(panel: Panel) -> int:
+    return 1000 if panel.mean.size <= MANY else 200

@@ -20,23 +20,29 @@ from interp.views.svg.heatmap import colour_bar, head_heatmap, vote_grid
 from interp.views.svg.pattern import attention_pattern, colour_limit, pool, sink_mass, token_strip
 from interp.views.svg.whisker import whisker
 
+Detail = tuple[bool, int | None, int]
+Prepared = Sequence[tuple[TaskResult, tuple[Panel, ...]]]
+
 LARGEST = 2_000_000
 """Bytes that a page may have."""
-MOST_ROWS = 200
-"""Heads in a ranked table; the saved scores hold the rest."""
+DETAIL = ((True, None, 200), (False, None, 60), (False, 2, 40), (False, 0, 40))
+"""What is drawn, tried in turn until the page fits: whether every cell of a grid carries its numbers (or significant ones
+only), attention patterns of each task (None: all), heads in each ranked table. The saved scores hold everything."""
 
 
 def page(results: Sequence[TaskResult], title: str | None = None) -> str:
     """The report of these results as HTML text of at most ``LARGEST`` bytes.
 
-    A page that would be larger is drawn with less: names on significant cells only, then fewer attention patterns.
+    A page that would be larger is drawn with less, as ``DETAIL`` says.
     """
     if not results:
         raise InterpError("write a report", "there are no results", "give the scores of at least one task")
     prepared = [(result, panels(result.scores)) for result in results]
+    agreed = [agreement(drawn, top_k(drawn)) for _, drawn in prepared]
+    shared = shared_heads(prepared)
     size = 0
-    for labelled, patterns in ((True, None), (False, None), (False, 2), (False, 0)):
-        text = _render(prepared, title, labelled, patterns)
+    for detail in DETAIL:
+        text = _render(prepared, agreed, shared, title, detail)
         size = len(text.encode())
         if size <= LARGEST:
             return text
@@ -47,9 +53,7 @@ def page(results: Sequence[TaskResult], title: str | None = None) -> str:
     )
 
 
-def _render(
-    prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]], title: str | None, labelled: bool, patterns: int | None
-) -> str:
+def _render(prepared: Prepared, agreed: Sequence[Any], shared: Any, title: str | None, detail: Detail) -> str:
     environment = Environment(
         loader=PackageLoader("interp.report", "templates"),
         autoescape=True,
@@ -59,7 +63,9 @@ def _render(
     )
     environment.filters |= {"number": labels.number, "percent": labels.percent, "token": labels.token}
     model = prepared[0][0].scores[0].provenance.model
-    tasks = [_task(result, drawn, index, labelled, patterns) for index, (result, drawn) in enumerate(prepared)]
+    tasks = [
+        _task(result, drawn, index, detail) | {"agreement": agreed[index]} for index, (result, drawn) in enumerate(prepared)
+    ]
     source = environment.loader
     assert source is not None
     style = source.get_source(environment, "report.css")[0]
@@ -68,7 +74,7 @@ def _render(
         title=title or f"Attention heads of {model.get('name')}",
         model=model,
         tasks=tasks,
-        shared=shared_heads(prepared),
+        shared=shared,
         caveats=caveats(prepared),
         provenance=_provenance(prepared),
         style=style,
@@ -80,7 +86,8 @@ def _render(
     )
 
 
-def _task(result: TaskResult, drawn: tuple[Panel, ...], index: int, labelled: bool, patterns: int | None) -> dict[str, Any]:
+def _task(result: TaskResult, drawn: tuple[Panel, ...], index: int, detail: Detail) -> dict[str, Any]:
+    labelled, patterns, rows = detail
     first = drawn[0].scores
     k = top_k(drawn)
     examples = result.examples if patterns is None else result.examples[:patterns]
@@ -98,10 +105,9 @@ def _task(result: TaskResult, drawn: tuple[Panel, ...], index: int, labelled: bo
         "mastered": result.correct is None or result.correct.mean() >= MASTERED,
         "panels": [_figure(panel, labelled) for panel in drawn],
         "k": k,
-        "ranked": _ranked(drawn),
+        "ranked": _ranked(drawn, rows),
         "consensus": consensus(drawn, k),
         "votes": _votes(drawn, k, result.name),
-        "agreement": agreement(drawn, k),
         "shown": [_shown(one) for one in result.shown],
         "patterns": [_pattern(example, index, i, result.shown) for i, example in enumerate(examples)],
     }
@@ -167,7 +173,7 @@ def _figure(panel: Panel, labelled: bool) -> dict[str, Any]:
     }
 
 
-def _ranked(drawn: Sequence[Panel]) -> dict[str, Any]:
+def _ranked(drawn: Sequence[Panel], most: int) -> dict[str, Any]:
     """One row per head, by its mean rank over the measures; one column per measure. Measures of other units than the first
     (key-value heads beside heads) have no cell in it."""
     shape = drawn[0].names
@@ -186,7 +192,7 @@ def _ranked(drawn: Sequence[Panel]) -> dict[str, Any]:
     )
     places = [labels.decimals(colours.limit(panel.mean)) for panel in alike]
     rows = []
-    for rank, i, j in order[:MOST_ROWS]:
+    for rank, i, j in order[:most]:
         cells = []
         for panel, scale, digits in zip(alike, ends, places, strict=True):
             value, low, high = float(panel.mean[i, j]), float(panel.low[i, j]), float(panel.high[i, j])
@@ -274,7 +280,7 @@ def _pattern(example: Example, task: int, index: int, shown: Sequence[Shown]) ->
     }
 
 
-def _provenance(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> dict[str, Any]:
+def _provenance(prepared: Prepared) -> dict[str, Any]:
     """What was asked and of what: a row per task and measure, and every record in full."""
     records = [(result.name, one.provenance) for result, _ in prepared for one in result.scores]
     first = records[0][1]

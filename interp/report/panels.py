@@ -20,8 +20,8 @@ MOST_LABELS = 8
 class Panel:
     """Everything is [layer, head].
 
-    ``fraction`` is None where normalising was refused, and ``refused`` says why. ``signed`` is False for a measure of absolute
-    values: these are positive by chance alone, so they are not tested and ``q`` is NaN.
+    ``fraction`` is None where normalising was refused, and ``refused`` says why. ``signed`` is False for a measure of
+    absolute values: these are positive by chance alone, so they are not tested and ``q`` is NaN.
     """
 
     label: str

@@ -50,6 +50,7 @@ class Example:
         shape = (len(self.queries), len(self.keys))
         if self.pattern.shape != shape or self.visible.shape != shape:
             raise ValueError(f"a pattern of shape {self.pattern.shape} does not fit {shape[0]} queries and {shape[1]} keys")
+        object.__setattr__(self, "pattern", np.asarray(self.pattern, dtype=np.float32))  # as it is saved
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,8 @@ def head_heatmap(
     Every cell carries its head, value, interval and q value as its accessible name (which the page's script also shows on
     hover and focus). Heads that differ from zero after false-discovery control are marked: by their value where it fits, by
     a dot where it does not. Without any test (one prompt, absolute values) those above a quarter of the largest are marked.
-    A missing head is hatched. With ``labelled=False`` only significant cells carry a name.
+    A missing head is hatched. With ``labelled=False`` only significant cells carry a name; the others
+    are joined into one path for each colour.
     """
     largest, tested = limit(mean), bool(np.isfinite(q).any())
     places = decimals(largest, 2)
@@ -109,23 +110,24 @@ def _grid(cells: Sequence[Sequence[tuple[str, str, str, str]]], title: str, wide
     across = min(39.0 * wide / WIDTH, wide / heads)
     down = min(across, 24.0)
     left, top, printed = 28, 2, across >= ROOMY * wide / WIDTH
-    parts = []
+    parts, nameless = [], {}
     for row, line in enumerate(cells):
         for column, (name, style, text, label) in enumerate(line):
             x, y = left + column * across, top + row * down
-            said = f' aria-label="{escape(label)}"' if label else ""
+            if not label:
+                nameless.setdefault(style, []).append(f"M{x:.4g} {y:.4g}h{across - 1:.3g}v{down - 1:.3g}h{1 - across:.3g}z")
+                continue
             parts.append(
-                f'<g role="gridcell" tabindex="-1" data-h="{escape(name)}"{said}><rect class="c {style}" x="{x:.4g}" '
-                f'y="{y:.4g}" '
-                f'width="{across - 1:.4g}" height="{down - 1:.4g}"/>'
+                f'<g role="gridcell" tabindex="-1" data-h="{escape(name)}" aria-label="{escape(label)}">'
+                f'<rect class="c {style}" x="{x:.4g}" y="{y:.4g}" width="{across - 1:.4g}" height="{down - 1:.4g}"/>'
             )
             if text and printed:
                 parts.append(f'<text x="{x + across / 2 - 0.5:.4g}" y="{y + down / 2 + 3:.4g}">{text}</text>')
             elif text:
-                parts.append(
-                    f'<circle cx="{x + across / 2 - 0.5:.4g}" cy="{y + down / 2 - 0.5:.4g}" r="{min(2.0, down / 6):.2g}"/>'
-                )
+                size = min(2.0, down / 6)
+                parts.append(f'<circle cx="{x + across / 2 - 0.5:.4g}" cy="{y + down / 2 - 0.5:.4g}" r="{size:.2g}"/>')
             parts.append("</g>")
+    parts = [f'<path class="c {style}" d="{"".join(paths)}"/>' for style, paths in nameless.items()] + parts
     height, width = top + layers * down, left + heads * across + 2
     axis = [
         f'<text class="a" text-anchor="end" x="{left - 5}" y="{top + (row + 0.5) * down + 3:.4g}">{row}</text>'

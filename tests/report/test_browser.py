@@ -1,0 +1,130 @@
+"""The page in a real browser, offline: no request, no error; sorting, keyboard, hover; hostile tokens do nothing."""
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def opened(chromium, pages: Path):
+    """Open a page by name with the network refused; what it asked for and what went wrong are noted."""
+    contexts = []
+
+    def open_(name: str, **options):
+        context = chromium.new_context(offline=True, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.asked, tab.wrong = [], []
+        tab.on("request", lambda request: tab.asked.append(request.url))
+        tab.on("console", lambda message: tab.wrong.append(message.text) if message.type in ("error", "warning") else None)
+        tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
+        tab.goto((pages / name).as_uri())
+        return tab
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("name", ["three.html", "hostile.html", "scores.html"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_request_leaves_and_nothing_goes_wrong(opened, pages, name, scheme):
+    tab = opened(name, color_scheme=scheme)
+    assert [url for url in tab.asked if not url.startswith("data:")] == [(pages / name).as_uri()]
+    assert tab.wrong == []
+    assert tab.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280])
+def test_the_page_never_scrolls_sideways(opened, width):
+    tab = opened("three.html", viewport={"width": width, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def column(tab, index: int) -> list[float]:
+    return tab.eval_on_selector_all("#task-0 table.ranked tbody tr",
+                                    f"rows => rows.map(r => parseFloat(r.cells[{index}].dataset.v))")
+
+
+def test_columns_sort_both_ways(opened):
+    tab = opened("three.html")
+    button = tab.locator("#task-0 table.ranked thead th").nth(3).locator("button")
+    before = column(tab, 3)
+    button.click()
+    assert column(tab, 3) == sorted(before, reverse=True)
+    assert tab.locator("#task-0 table.ranked thead th").nth(3).get_attribute("aria-sort") == "descending"
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert column(tab, 3) == sorted(before)
+    assert len(column(tab, 3)) == 48
+
+
+def test_the_tail_is_folded_and_shown(opened):
+    tab = opened("three.html")
+    rows = tab.locator("#task-0 table.ranked tbody tr")
+    assert rows.nth(11).is_visible()
+    assert not rows.nth(12).is_visible()
+    tab.locator("#task-0 .tools button").first.click()
+    assert rows.nth(47).is_visible()
+
+
+def test_cells_are_walked_by_arrows_and_say_their_numbers(opened):
+    tab = opened("three.html")
+    first = tab.locator("#task-0 svg.heat g[tabindex='0']").first
+    first.focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        tab.keyboard.press(key)
+    said = tab.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert said.startswith("L1H2: ")
+    assert tab.locator("#tip").inner_text() == said
+    assert tab.locator("#task-0 tr.on").get_attribute("data-h") == "L1H2"
+    tab.keyboard.press("Escape")
+    assert tab.locator("#tip").inner_text() == ""
+
+
+def test_hover_shows_a_cell(opened):
+    tab = opened("three.html")
+    tab.locator("#task-0 svg.heat").nth(1).locator("g[data-h='L3H5']").hover()
+    assert tab.locator("#tip").inner_text().startswith("L3H5: ")
+
+
+def test_patterns_say_query_key_and_weight(opened):
+    tab = opened("three.html")
+    pattern = tab.locator("#task-0 svg.pattern").first
+    pattern.focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#live").inner_text().startswith("·to (14) → When (1): 0.")
+    for _ in range(14):
+        tab.keyboard.press("ArrowUp")
+    assert tab.locator("#live").inner_text() == "<s> (0) → When (1): masked"
+
+
+def test_hostile_tokens_are_shown(opened):
+    tab = opened("hostile.html")
+    tab.locator("svg.pattern").first.focus()
+    tab.keyboard.press("ArrowRight")
+    assert "<img src=x onerror=window.hacked=1>" in tab.locator("#tip").inner_text()
+    assert tab.evaluate("window.hacked") is None
+    assert tab.locator("img, iframe").count() == 0
+
+
+def test_numbers_are_there_without_javascript(opened):
+    tab = opened("three.html", java_script_enabled=False)
+    assert tab.locator("#task-0 table.ranked tbody tr").nth(40).is_visible()
+    assert "logit difference" in tab.locator("#overview table").inner_text()
+
+
+def test_focus_is_seen_and_text_is_legible(opened):
+    """Body text against the page in both schemes, by the browser's own computed colours (WCAG AA: 4.5)."""
+    for scheme in ("light", "dark"):
+        tab = opened("three.html", color_scheme=scheme)
+        ratio = tab.evaluate("""() => {
+          const lum = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => x / 255).map(x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4);
+                             return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
+          const back = lum(getComputedStyle(document.body).backgroundColor);
+          return Math.min(...["body", "figcaption", ".note", ".kicker", "a", "td small", "summary"].map(s => {
+            const l = lum(getComputedStyle(document.querySelector(s)).color); const [a, b] = l > back ? [l, back] : [back, l]; return (a + .05) / (b + .05); }));
+        }""")
+        assert ratio >= 4.5, scheme
