@@ -12,7 +12,7 @@ from interp.core.errors import InterpError
 from interp.engine.edits import Edit, Record, check, edits
 from interp.engine.intervention import Intervention
 from interp.engine.prompts import Prompts, chunks, side, sides
-from interp.engine.sources import References, captured, references, source_of
+from interp.engine.sources import References, captured, references, resampled, source_of
 from interp.models.sites import Site
 
 Interventions = Intervention | Sequence[Intervention]
@@ -113,7 +113,7 @@ def run(model: Any, batch: Any, interventions: Interventions = (), capture: Coll
     interventions = as_tuple(interventions)
     prepared = prepare(model, batch, interventions, on, batch_size)
     parts, acted = [], []
-    for rows in chunks(model, prepared.prompts, batch_size):
+    for rows in chunks(model, prepared.prompts, batch_size, held=[*capture, *resampled(interventions)]):
         part = chunk(model, prepared, rows, interventions)
         records = [Record() for _ in interventions]
         with torch.no_grad():
@@ -139,7 +139,7 @@ def metric_values(model: Any, batch: Any, interventions: Interventions = (), on:
 
 def measured(logits: Tensor, batch: Any, metric: Any = None) -> np.ndarray:
     """The metric of logits [n, vocab] on a batch, as float64 [n]."""
-    return (batch.metric if metric is None else metric)(logits, batch).detach().double().cpu().numpy()
+    return (batch.metric if metric is None else metric)(logits, batch).detach().cpu().double().numpy()
 
 
 def did_act(interventions: Sequence[Intervention], records: Sequence[Record], n: int) -> Tensor:

@@ -13,6 +13,7 @@ from interp.engine.edits import Record
 from interp.engine.forward import Chunk, Interventions, as_tuple, chunk, did_act, prepare_runs, refuse_identity
 from interp.engine.intervention import Add, Intervention, Mean, Replace, Resample
 from interp.engine.prompts import Prompts, chunks, sides
+from interp.engine.sources import resampled
 from interp.models.sites import SQUARE
 
 
@@ -67,7 +68,7 @@ def generate(model: Any, batch: Any, new_tokens: int, interventions: Interventio
         raise InterpError(f"generate {new_tokens} tokens", f"they need {longest} positions and the context has "
                           f"{model.context_length}", "ask for fewer, or shorten the prompts")
     parts, acted = [], []
-    for rows in chunks(model, prepared.prompts, batch_size):
+    for rows in chunks(model, prepared.prompts, batch_size, held=resampled(interventions)):
         records = [Record() for _ in interventions]
         with torch.no_grad():
             parts.append(_decode(model, chunk(model, prepared, rows, interventions), new_tokens, interventions, records,

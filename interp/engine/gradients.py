@@ -11,6 +11,7 @@ from interp.core.errors import InterpError
 from interp.engine.edits import Edit, Record
 from interp.engine.forward import Interventions, answer_logits, as_tuple, chunk, did_act, prepare, refuse_identity
 from interp.engine.prompts import chunks
+from interp.engine.sources import resampled
 from interp.models.sites import Site
 
 
@@ -43,7 +44,7 @@ def gradients(model: Any, batch: Any, sites: Collection[Site], on: str = "clean"
         raise InterpError("take gradients", f"the model has no {missing[0]}" if missing else "no site was given",
                           "choose sites of this model")
     parts, acted = [], []
-    for rows in chunks(model, prepared.prompts, batch_size, graph=True):
+    for rows in chunks(model, prepared.prompts, batch_size, graph=True, held=[*sites, *resampled(interventions)]):
         part = chunk(model, prepared, rows, interventions)
         records = [Record() for _ in interventions]
         nudges: dict[Site, Tensor] = {}
@@ -60,7 +61,7 @@ def gradients(model: Any, batch: Any, sites: Collection[Site], on: str = "clean"
                                   "it does not change smoothly with the logits", "use one that does, such as logit_diff")
             slopes = torch.autograd.grad(values.sum(), [nudges[site] for site in sites], allow_unused=True,
                                          materialize_grads=True)
-        parts.append((values.detach().double().cpu(), read, dict(zip(sites, slopes, strict=True))))
+        parts.append((values.detach().cpu().double(), read, dict(zip(sites, slopes, strict=True))))
         acted.append(did_act(interventions, records, len(rows)))
     if not may_be_identity:
         refuse_identity(interventions, torch.cat(acted, dim=1), on)

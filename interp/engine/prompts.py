@@ -4,7 +4,7 @@ A position spec is None (all real tokens), a span name, ``"end"``, a token index
 real tokens from the prompt's first (negative: from its last), so the side of the padding never matters.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.core.errors import InterpError
 from interp.core.registry import unknown
+from interp.models.sites import RESIDUAL, SQUARE, Site
 
 MEMORY_BUDGET = 2**30
 """Bytes that the activations of one pass may take before the batch is cut (estimated, not measured)."""
@@ -167,20 +168,33 @@ def places(chosen: Tensor) -> tuple[Tensor, Tensor]:
     return order, torch.arange(most, device=chosen.device) < count[:, None]
 
 
-def chunks(model: Any, prompts: Prompts, batch_size: int | None, *, graph: bool = False) -> Iterator[Tensor]:
+def chunks(model: Any, prompts: Prompts, batch_size: int | None, *, graph: bool = False,
+           held: Collection[Site] = ()) -> Iterator[Tensor]:
     """Row indices of consecutive chunks of ``batch_size`` prompts (by default as many as the memory budget holds).
 
-    ``graph``: a backward pass follows, so that the activations of all layers are kept at once.
+    ``graph``: a backward pass follows, so that the activations of all layers are kept at once. ``held``: sites whose
+    activations are kept while a chunk is worked on.
     """
-    size = _default_size(model, prompts, graph) if batch_size is None else batch_size
+    size = _default_size(model, prompts, graph, held) if batch_size is None else batch_size
     if size < 1:
         raise InterpError(f"run in batches of {size}", "a batch has at least one prompt", "use a batch size of 1 or more")
     yield from torch.arange(prompts.n).split(size)
 
 
-def _default_size(model: Any, prompts: Prompts, graph: bool) -> int:
+def _default_size(model: Any, prompts: Prompts, graph: bool, held: Collection[Site]) -> int:
     length = max(tensor.shape[1] if tensor.dim() == 2 else prompts.mask.shape[1] for tensor in prompts.inputs.values())
     stack = model.stacks[0]
     layer = length * (24 * stack.d_model + 4 * stack.n_heads * length)
     numbers = layer * (stack.n_layers if graph else 1) + 2 * length * (model.vocab_size or 0)
-    return max(1, MEMORY_BUDGET // (4 * numbers))
+    return max(1, MEMORY_BUDGET // (4 * (numbers + sum(_numbers(model, site, length) for site in held))))
+
+
+def _numbers(model: Any, site: Site, length: int) -> int:
+    """How many numbers one prompt has at a site."""
+    stack = next((stack for stack in model.stacks if stack.attention == site.attention), model.stacks[0])
+    if site.what in SQUARE:
+        return stack.n_heads * length**2
+    if site.what in RESIDUAL:
+        return stack.d_model * length
+    size = stack.d_model if site.what == "result" else max(stack.d_head, stack.d_qk)
+    return stack.n_heads * size * length

@@ -86,6 +86,11 @@ def captured(model: Any, runs: Mapping[str, Prompts], found: References, rows: T
     return result
 
 
+def resampled(interventions: Iterable[Intervention]) -> set[Site]:
+    """The sites whose activations are taken from another run."""
+    return {item.site for item in interventions if isinstance(item.value, Resample) and isinstance(item.value.source, str)}
+
+
 def source_of(item: Intervention, target: Prompts, found: References, rows: Tensor,
               runs: Mapping[RunKey, tuple[Prompts, Mapping[Site, Tensor]]]) -> Source | None:
     """The source of a Mean or Resample for the prompts ``target`` (rows ``rows`` of the batch); None for other values."""
@@ -121,7 +126,7 @@ def mean_over(model: Any, prompts: Prompts, requests: Collection[tuple[Site, str
     sites = {site for site, _, _ in requests}
     sums: list[Tensor | float] = [0.0] * len(requests)
     counts: list[Tensor | float] = [0.0] * len(requests)
-    for rows in chunks(model, prompts, batch_size):
+    for rows in chunks(model, prompts, batch_size, held=sites):
         part = prompts.take(rows)
         with torch.no_grad():
             tensors = model.run(part.inputs, capture=sites).captured

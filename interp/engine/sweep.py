@@ -14,6 +14,7 @@ from interp.core.errors import InterpError
 from interp.engine.edits import Record
 from interp.engine.forward import Interventions, answer_logits, as_tuple, chunk, did_act, prepare
 from interp.engine.prompts import chunks
+from interp.engine.sources import resampled
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def sweep_record(model: Any, batch: Any, interventions: Sequence[Interventions],
     metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric or batch.metric]
     values = np.full((len(metrics), len(lists), prepared.prompts.n), np.nan)
     acted = np.zeros(values.shape[1:], dtype=bool)
-    parts = list(chunks(model, prepared.prompts, batch_size))
+    parts = list(chunks(model, prepared.prompts, batch_size, held=resampled(every)))
     with _bar(progress) as bar, torch.no_grad():
         task = bar.add_task(title, total=len(parts) * len(lists))
         for rows in parts:
@@ -69,7 +70,7 @@ def sweep_record(model: Any, batch: Any, interventions: Sequence[Interventions],
                 records = [Record() for _ in entry]
                 logits = answer_logits(model.run(part.prompts.inputs, part.edits(entry, records)), part.prompts)
                 for m, fn in enumerate(metrics):
-                    values[m, i, rows.numpy()] = fn(logits, asked).double().cpu().numpy()
+                    values[m, i, rows.numpy()] = fn(logits, asked).cpu().double().numpy()
                 acted[i, rows.numpy()] = did_act(entry, records, len(rows)).any(dim=0).numpy()
                 bar.advance(task)
     if not acted.any() and any(lists):

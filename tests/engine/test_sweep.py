@@ -9,7 +9,9 @@ from interp.core.errors import InterpError
 from interp.engine.baselines import baselines
 from interp.engine.forward import metric_values, run
 from interp.engine.intervention import Intervention, Mean, Resample, Scale, Zero
+from interp.engine.prompts import chunks, sides
 from interp.engine.sweep import sweep
+from interp.models.sites import Site
 from interp.tasks.metrics import METRICS
 
 
@@ -59,6 +61,19 @@ def test_sources_are_captured_once(model):
 
     sweep(Counted(), batch_of(), heads(Resample("corrupt")), batch_size=2)
     assert len(passes) == 2 * (1 + 6)
+
+
+def test_small_memory(model, monkeypatch):
+    """Where the budget holds fewer prompts they are run in parts; what is captured counts."""
+    batch, items = equal_length_batch(n=12), heads(Resample("corrupt"), "pattern")
+    want = sweep(model, batch, items)
+    prompts = sides(model, batch)["clean"]
+    assert [len(rows) for rows in chunks(model, prompts, None)] == [12]
+    monkeypatch.setattr("interp.engine.prompts.MEMORY_BUDGET", 200_000)
+    few = max(len(rows) for rows in chunks(model, prompts, None))
+    fewer = max(len(rows) for rows in chunks(model, prompts, None, held=[Site("pattern", layer) for layer in range(3)] * 4))
+    assert 1 <= fewer < few < 12
+    np.testing.assert_allclose(sweep(model, batch, items), want, atol=1e-5, rtol=1e-5)
 
 
 def test_progress_goes_to_stderr_and_only_when_wanted(model, capsys):
