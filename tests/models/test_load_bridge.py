@@ -89,17 +89,7 @@ def test_folded_weights_are_told_in_the_provenance():
     assert interp.load(bridge).provenance_dict()["weight_processing"] == "compatibility_mode"
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt_neox", "opt"])
-def test_measures_give_the_same_scores_by_either_backend(name: str):
-    measures = {"activation_patching": {"component": "q"}, "attribution_patching": {}, "head_importance": {},
-                "direct_logit_attribution": {}}
-    for measure, options in measures.items():
-        a, b = (getattr(interp.measures, measure)(model, batch(model), **options).values for model in pair(name))
-        np.testing.assert_allclose(b, a, atol=2e-5, err_msg=measure)
-        assert np.abs(a).max() > 1e-3
-
-
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gptj", "bloom", "opt"])
+@pytest.mark.parametrize("name", ["gptj", "bloom", "opt"])
 def test_generation_with_an_intervention_is_the_same_by_either_backend(name: str):
     from interp.engine.generate import generate
     from interp.engine.intervention import Intervention, Scale
