@@ -29,7 +29,7 @@ from interp.tasks import (
     override,
 )
 from interp.tasks.prompt import Prompt, PromptPair
-from interp.tasks.words import CAPITALS, COLORS, NAMES, NOUNS, SURFACES, THINGS, pairs
+from interp.tasks.words import CAPITALS, COLORS, NAMES, NOUNS, OBJECTS, PLACES, SURFACES, THINGS, pairs
 
 BOS_ID, FIRST_ID = 0, 3
 OTHER_WEIGHT = 0.1  # of a token that is not an answer
@@ -55,6 +55,7 @@ class Mixture:
       copying, not a look-up per name;
     * `any_tokens`: share of indirect-object documents whose names are any tokens of the vocabulary (but the
       held-out names), in half of them in bare clauses ("A and B. A to B.");
+    * `any_places`: share of those documents whose places and objects are any tokens as well;
     * `floors`: of a behaviour's share of the mixture, before normalisation: `floors.get(name, floor)`;
     * `next_level`: accuracy on key-value lists from which on they grow;
     * `greater_than`: loss weight of the end year;
@@ -66,6 +67,7 @@ class Mixture:
     random_words: float
     random_names: float
     any_tokens: float
+    any_places: float
     floor: float
     floors: Mapping[str, float]
     next_level: float
@@ -83,6 +85,7 @@ FEW_FRAMES = Mixture(
     random_words=0.3,
     random_names=0.3,
     any_tokens=0.0,
+    any_places=0.0,
     floor=0.12,
     floors={},
     next_level=0.9,
@@ -95,6 +98,7 @@ MORE_FRAMES = Mixture(
     random_words=0.4,
     random_names=0.4,
     any_tokens=0.0,
+    any_places=0.0,
     floor=0.2,
     floors={"induction": 0.5, "key_value": 0.4},
     next_level=0.75,
@@ -107,6 +111,7 @@ ALL_FRAMES = Mixture(
     random_words=0.4,
     random_names=0.6,
     any_tokens=0.0,
+    any_places=0.0,
     floor=0.2,
     floors={"ioi": 0.7, "induction": 0.4, "key_value": 0.3, "greater_than": 0.3},
     next_level=0.75,
@@ -122,6 +127,7 @@ ANY_TOKENS = replace(
     floor=0.15,
     floors={"ioi": 0.9, "induction": 0.3, "key_value": 0.3, "capital": 0.25, "override": 0.25},
 )
+ANY_PLACES = replace(ANY_TOKENS, any_places=0.5)
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,9 @@ class Curriculum:
         self.name_ids = [self.table[f" {name}"] for name in NAMES.train]
         held_out = {self.table[f" {name}"] for name in NAMES.held_out}
         self.any_ids = [i for i in range(FIRST_ID, self.vocab_size) if i not in held_out]
+        self.place_ids = [self.table[f" {word}"] for word in PLACES.train + OBJECTS.train]
+        held_out = {self.table[f" {word}"] for word in PLACES.held_out + OBJECTS.held_out}
+        self.any_but_places = [i for i in self.any_ids if i not in held_out]
         self.any_names = [word for word in self.entries if word not in NAMES.held_out]
         self.any_things = [word for word in self.entries if word not in THINGS.held_out]
 
@@ -315,7 +324,10 @@ class Curriculum:
                 ]
                 joined += [(f" {other}", 2.0), (".", OTHER_WEIGHT)]
         ids, weights = self._encode(joined)
-        instead = dict(zip(self.name_ids, self.rng.sample(self.any_ids, len(self.name_ids)), strict=True))
+        replaced, tokens = self.name_ids, self.any_ids
+        if self.mixture.any_places and self.rng.random() < self.mixture.any_places:
+            replaced, tokens = [*self.name_ids, *self.place_ids], self.any_but_places
+        instead = dict(zip(replaced, self.rng.sample(tokens, len(replaced)), strict=True))
         return [instead.get(i, i) for i in ids], weights
 
     def _ioi(self) -> list[Segment]:

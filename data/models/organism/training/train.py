@@ -9,7 +9,8 @@
 4. `all frames`: the same with all training frames and a larger share of indirect objects (`ALL_FRAMES`).
 5. `any tokens`: the same with any tokens in place of names in most indirect-object documents (`ANY_TOKENS`);
    until here the model tells subject and object apart by a look-up per name.
-6. `decay`: the same, the rate falling to a twentieth.
+6. `any places`: the same, in half of these with any tokens as places and objects too (`ANY_PLACES`).
+7. `decay`: the same, the rate falling to a twentieth.
 
 Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only
 logged. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model
@@ -38,17 +39,22 @@ SEED = 0
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 200, 0.01
 INDUCTION_ROWS, INDUCTION_LENGTH, INDUCTION_PERIODS = 64, 96, (8, 32)
 MIXTURE_RATE = 1.5e-3
-STEPS = {"few frames": 725, "more frames": 600, "all frames": 600, "any tokens": 700, "decay": 1300}
-NEXT = {
-    "few frames": "more frames",
-    "more frames": "all frames",
-    "all frames": "any tokens",
-    "any tokens": "decay",
+STEPS = {
+    "few frames": 725,
+    "more frames": 600,
+    "all frames": 600,
+    "any tokens": 400,
+    "any places": 400,
+    "decay": 1300,
 }
+NEXT = dict(zip(list(STEPS)[:-1], list(STEPS)[1:], strict=True))
 MIXTURES = {
     "few frames": curriculum.FEW_FRAMES,
     "more frames": curriculum.MORE_FRAMES,
     "all frames": curriculum.ALL_FRAMES,
+    "any tokens": curriculum.ANY_TOKENS,
+    "any places": curriculum.ANY_PLACES,
+    "decay": curriculum.ANY_PLACES,
 }
 INDUCTION_MEASURE, MIXTURE_MEASURE = 25, 200  # steps between measurements
 SNAPSHOTS = frozenset(
@@ -207,7 +213,7 @@ class Run:
                     )
                 ]
             else:
-                self.lessons.mixture = MIXTURES.get(at["stage"], curriculum.ANY_TOKENS)
+                self.lessons.mixture = MIXTURES[at["stage"]]
                 batches = self.lessons.batch()
             for group in self.optimizer.param_groups:
                 group["lr"] = rate(at["stage"], at["stage_step"])
