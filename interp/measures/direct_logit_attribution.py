@@ -1,5 +1,6 @@
 """Direct logit attribution: what each head writes onto the answer, past all later layers."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,7 @@ def direct_logit_attribution(
     batch: Any,
     *,
     contrast: Literal["none", "corrupt"] = "none",
-    wrong: Literal["mean", "best"] = "mean",
+    wrong: Literal["as metric", "mean", "best"] = "as metric",
     batch_size: int | None = None,
     progress: Any = None,
 ) -> Measured:
@@ -40,27 +41,32 @@ def direct_logit_attribution(
     Args:
         contrast: ``corrupt``: minus the same of the corrupted run (with the clean prompt's answers), so that only what
             differs between the prompts counts; the normalizer is then the difference of the logit differences.
-        wrong: the answer against the ``mean`` of the wrong answers (as the metric logit_diff), or the best answer against
-            the ``best`` wrong answer of the clean run (as logit_diff_max).
+        wrong: the answers' mean against the ``mean`` of the wrong ones (the metric logit_diff), or the best answer against
+            the ``best`` wrong one of the clean run (logit_diff_max). ``as metric``: best where logit_diff_max is the
+            batch's metric, else mean, whatever the metric (a probability is no sum of contributions).
         batch_size: prompts per pass; changes no number. progress: unused, one pass.
 
     Raises:
-        InterpError: the model is no decoder-only language model, or its residual stream is not a sum up to the logits.
+        InterpError: the model is no decoder-only language model, or its residual stream is not a sum up to the logits; a
+            prompt has no wrong answer.
     """
     stack = decoder(model)
-    heads: dict[str, torch.Tensor] = {}
-    total: dict[str, torch.Tensor] = {}
-    for on in ("clean",) if contrast == "none" else ("clean", "corrupt"):
-        made = [(run.heads(), run.total()) for run in final_runs(model, batch, on, wrong == "best", batch_size, [])]
-        heads[on], total[on] = torch.cat([h for h, _ in made], -1), torch.cat([t for _, t in made])
-    values, whole = heads["clean"], total["clean"]
+    best = wrong == "best" or (wrong == "as metric" and batch.metric.name == "logit_diff_max")
+    runs = list(final_runs(model, batch, "clean", best, batch_size))
+    sides = {"clean": [(run.heads(), run.total()) for run in runs]}
     if contrast == "corrupt":
-        values, whole = values - heads["corrupt"], whole - total["corrupt"]
+        others = final_runs(model, batch, "corrupt", False, batch_size)
+        same = [replace(other, weights=run.weights) for run, other in zip(runs, others, strict=True)]
+        sides["corrupt"] = [(run.heads(), run.total()) for run in same]
+    heads = {on: torch.cat([part for part, _ in made], -1) for on, made in sides.items()}
+    total = {on: torch.cat([part for _, part in made]) for on, made in sides.items()}
+    values = heads["clean"] - heads["corrupt"] if "corrupt" in heads else heads["clean"]
+    whole = total["clean"] - total["corrupt"] if "corrupt" in total else total["clean"]
     return Measured(
         values=values.numpy(),
         attention=stack.attention,
         baselines={on: t.numpy() for on, t in total.items()},
         normalizer=whole.numpy(),
-        metric="logit_diff" if wrong == "mean" else "logit_diff_max",
+        metric="logit_diff_max" if best else "logit_diff",
         notes={"logits": "before a final soft cap, if the model has one"},
     )

@@ -5,7 +5,7 @@ in this run, the logits are linear in it, so each part has a direct contribution
 is not linear: contributions are to the logits before it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,9 +129,17 @@ class FinalRun:
         return torch.stack(made)
 
 
-def final_runs(model: Any, batch: Any, on: str, best: bool, batch_size: int | None, extra: list[Site]) -> Iterator[FinalRun]:
+def final_runs(
+    model: Any, batch: Any, on: str, best: bool, batch_size: int | None, extra: Sequence[Site] = ()
+) -> Iterator[FinalRun]:
     """The run ``on`` at the answer positions, by chunks: what direct contributions of heads need, and ``extra``."""
     stack = decoder(model)
+    if not bool(batch.wrong_mask.any(1).all()):
+        raise InterpError(
+            "split the answer's lead over wrong answers",
+            f"a prompt of {batch.task} has no wrong answer",
+            "give wrong answers, or use a measure that works with the metric alone",
+        )
     last = Site("resid_post", stack.n_layers - 1, stack.attention)
     wanted = [
         *extra,

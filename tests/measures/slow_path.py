@@ -1,4 +1,5 @@
-"""The slow, independent path: plain PyTorch hooks on a transformers model as transformers made it, no code of interp.
+"""The slow, independent path: plain PyTorch hooks on a transformers model as transformers made it, no code of interp
+but the configurations of the networks.
 
 z is read and written at the input of the output projection; q, k and v at the output of their projections (rotary
 embedding and norms per head act on each head and token alone, so exchanging heads before them is the same); the pattern at
@@ -11,7 +12,24 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from interp.models.tiny import tiny
+
 LLAMA_LIKE = ("llama", "qwen2", "qwen3", "mistral", "mixtral", "gemma2", "gemma3", "gpt_oss", "olmo2", "deepseek_v3", "phi3")
+
+
+def untouched(name, **options):
+    """A tiny network as transformers made it, with the attention implementation whose softmax can be tapped.
+
+    In that implementation transformers 5 adds Falcon's alibi twice (to the mask, and again to the scores), which the default
+    one does not; the second time is taken out here, and a test says that this is the default network.
+    """
+    network = tiny(name, attn_implementation="eager", **options)
+    if name == "falcon_alibi":
+        for layer in range(network.config.num_hidden_layers):
+            attention(name, network, layer).register_forward_pre_hook(
+                lambda _, args, given: (args, {**given, "alibi": torch.zeros_like(given["alibi"])}), with_kwargs=True
+            )
+    return network
 
 
 def attention(name, model, layer):

@@ -13,10 +13,6 @@ from interp.models.tiny import tiny
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
-def untouched(architecture):
-    return tiny(architecture, attn_implementation="eager")
-
-
 def metric(logits, batch):
     """Logit of the answer minus the mean of the wrong ones, at the last real token."""
     at = logits[torch.arange(len(logits)), batch.clean.last]
@@ -46,12 +42,21 @@ def by_hooks(architecture, network, batch, component, direction, rows=None):
     return -out if direction == "noising" else out
 
 
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_the_network_of_the_hooks_is_the_default_one(architecture):
+    with torch.no_grad():
+        given = random_batch().clean.inputs
+        torch.testing.assert_close(
+            slow_path.untouched(architecture)(**given).logits, tiny(architecture)(**given).logits, rtol=1e-4, atol=1e-4
+        )
+
+
 @pytest.mark.parametrize("component", ["z", "q", "k", "v", "pattern"])
 @pytest.mark.parametrize("architecture", DECODERS)
 def test_activation_patching(architecture, component):
     batch = random_batch()
     for direction in ("noising", "denoising"):
-        slow = by_hooks(architecture, untouched(architecture), batch, component, direction)
+        slow = by_hooks(architecture, slow_path.untouched(architecture), batch, component, direction)
         scores = interp.measures.activation_patching(
             load(tiny(architecture), verify=False), batch, component=component, direction=direction
         )
@@ -66,7 +71,7 @@ def test_activation_patching(architecture, component):
 def test_activation_patching_at_positions_of_padded_prompts(architecture, component, padding_side):
     """Each token and each span, prompts of unlike lengths: the hooks see every prompt alone and without padding."""
     batch = random_batch(n=2, lengths=(6, 8), padding_side=padding_side)
-    model, network = load(tiny(architecture), verify=False), untouched(architecture)
+    model, network = load(tiny(architecture), verify=False), slow_path.untouched(architecture)
     each = interp.measures.activation_patching(model, batch, component=component, positions="each")
     spans = interp.measures.activation_patching(model, batch, component=component, positions=("A", "B", "end"))
     one = interp.measures.activation_patching(model, batch, component=component, positions="B")
@@ -117,7 +122,7 @@ def ablated_by_hooks(architecture, network, batch, layer, head, kind):
 @pytest.mark.parametrize("architecture", DECODERS)
 def test_ablation(architecture, kind):
     batch = random_batch(n=3, lengths=(6, 8))
-    network = untouched(architecture)
+    network = slow_path.untouched(architecture)
     sizes = slow_path.shape(architecture, network)
     with torch.no_grad():
         clean = np.concatenate(
@@ -145,7 +150,7 @@ def test_resampling_from_the_corrupted_prompt_is_noising():
 
 def test_resampling_from_other_prompts_takes_each_from_a_partner():
     """With two prompts the partner is known: each takes the head's output of the other."""
-    model, network, batch = load(tiny("gpt2"), verify=False), untouched("gpt2"), random_batch(n=2)
+    model, network, batch = load(tiny("gpt2"), verify=False), slow_path.untouched("gpt2"), random_batch(n=2)
     swapped = {name: tensor.flip(0) for name, tensor in batch.clean.inputs.items()}
     scores = interp.measures.ablation(model, batch, kind="resample", resample_from="other prompts", seed=3)
     for layer in range(3):

@@ -12,7 +12,7 @@ from interp.engine.gradients import gradients
 from interp.models.load import load
 from interp.models.plain import PlainConfig, PlainForCausalLM
 from interp.models.sites import Site
-from interp.models.tiny import randomise, tiny
+from interp.models.tiny import randomise
 
 POSITIONS = [None, "each", ("A", "B", "end")]
 
@@ -65,7 +65,7 @@ def test_corrected_queries_and_keys_are_exact_where_only_the_softmax_is_curved(c
 def test_is_the_derivative_of_patching(architecture, component):
     """Finite differences, by plain hooks: moving a head's activation a little of the way to the other run."""
     step, batch = 3e-3, random_batch(n=2)
-    slow, model = tiny(architecture, attn_implementation="eager"), model_of(architecture)
+    slow, model = slow_path.untouched(architecture), model_of(architecture)
     scores = interp.measures.attribution_patching(model, batch, component=component, qk_fix=False)
     sizes = slow_path.shape(architecture, slow)
 
@@ -100,7 +100,7 @@ def test_is_the_derivative_of_patching(architecture, component):
 def test_softmax_correction_by_a_second_path(architecture, component, positions):
     """Every pattern re-made by patching one head's q or k at one place with plain hooks, times the gradient there."""
     batch, model = random_batch(n=2), model_of(architecture)
-    slow = tiny(architecture, attn_implementation="eager")
+    slow = slow_path.untouched(architecture)
     sizes = slow_path.shape(architecture, slow)
     scores = interp.measures.attribution_patching(model, batch, component=component, positions=positions)
     sites = [Site("pattern", layer) for layer in range(sizes.layers)]

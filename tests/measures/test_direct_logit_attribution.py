@@ -1,5 +1,7 @@
 """Direct logit attribution: the parts sum to the logit difference on every decoder, and to what was written by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ from random_batches import DECODERS, model_of, random_batch
 
 import interp
 from interp.core.errors import InterpError
+from interp.engine.forward import run
 from interp.measures.logit_decomposition import logit_decomposition
 from interp.models.load import load
 from interp.models.tiny import inputs, tiny
+from interp.tasks.metrics import METRICS
 
 
 @pytest.mark.parametrize("architecture", DECODERS)
@@ -18,7 +22,7 @@ def test_parts_sum_to_the_logit_difference(architecture, best):
     """Of the untouched network's own logits: read at its unembedding, before any soft cap."""
     batch = random_batch(n=4, lengths=(6, 8))
     split = logit_decomposition(model_of(architecture), batch, best=best)
-    network = tiny(architecture, attn_implementation="eager")
+    network = tiny(architecture)
     before_cap = []
     handle = network.get_output_embeddings().register_forward_hook(lambda _, args, out: before_cap.append(out))
     expected = []
@@ -47,6 +51,34 @@ def test_scores_are_the_heads_of_the_split(architecture):
         contrast.values, split.heads - logit_decomposition(model, batch, on="corrupt").heads, atol=1e-12
     )
     assert scores.provenance.options["logits"] == "before a final soft cap, if the model has one"
+
+
+def test_the_best_wrong_answer_is_that_of_the_clean_run():
+    model, batch = model_of("gpt2"), random_batch(n=6)
+    mean, best = (
+        interp.measures.direct_logit_attribution(model, batch, wrong=w, contrast="corrupt") for w in ("mean", "best")
+    )
+    by_metric = interp.measures.direct_logit_attribution(model, batch.with_metric("logit_diff_max"), contrast="corrupt")
+    np.testing.assert_array_equal(by_metric.values, best.values)
+    assert (mean.provenance.metric, best.provenance.metric) == ("logit_diff", "logit_diff_max")
+    leader = logit_decomposition(model, batch, best=True)
+    np.testing.assert_array_equal(best.baselines["clean"], leader.total)
+    single = replace(batch, wrong=leaders(model, batch)[:, None], wrong_mask=batch.wrong_mask[:, :1])
+    expected = interp.measures.direct_logit_attribution(model, single, contrast="corrupt")
+    np.testing.assert_allclose(best.values, expected.values, atol=1e-5)
+
+
+def leaders(model, batch):
+    """The wrong answer of the largest logit in the clean run [prompt]."""
+    logits = run(model, batch).logits
+    return batch.wrong.gather(1, logits.gather(1, batch.wrong).argmax(1, keepdim=True))[:, 0]
+
+
+def test_refused_without_wrong_answers():
+    batch = random_batch()
+    none = replace(batch, wrong_mask=torch.zeros_like(batch.wrong_mask), metric=METRICS["answer_logprob"])
+    with pytest.raises(InterpError, match="no wrong answer"):
+        interp.measures.direct_logit_attribution(model_of("gpt2"), none)
 
 
 def test_a_head_by_hand():

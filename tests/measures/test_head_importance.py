@@ -15,7 +15,7 @@ from interp.models.tiny import tiny
 @pytest.mark.parametrize("architecture", FEW)
 def test_is_the_derivative_by_a_gate(architecture):
     step, batch = 3e-3, random_batch(n=2)
-    slow = tiny(architecture, attn_implementation="eager")
+    slow = slow_path.untouched(architecture)
     scores = interp.measures.head_importance(load(tiny(architecture), verify=False), batch)
 
     def loss(gate, layer, head):
