@@ -13,7 +13,6 @@ from interp.report.panels import Panel
 from interp.report.results import TaskResult
 from interp.views import colours, labels
 
-
 MANY = 256
 """Above this many heads, intervals of rank correlations rest on fewer resamples."""
 

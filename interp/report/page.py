@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import date
 from typing import Any
 
@@ -14,6 +13,7 @@ from interp.core.errors import InterpError
 from interp.report.agreement import agreement, consensus, shared_heads
 from interp.report.caveats import MASTERED, caveats
 from interp.report.panels import Panel, panels
+from interp.report.records import records
 from interp.report.results import Example, Shown, TaskResult
 from interp.views import colours, labels
 from interp.views.svg.heatmap import colour_bar, head_heatmap, vote_grid
@@ -76,7 +76,7 @@ def _render(prepared: Prepared, agreed: Sequence[Any], shared: Any, title: str |
         tasks=tasks,
         shared=shared,
         caveats=caveats(prepared),
-        provenance=_provenance(prepared),
+        provenance=records(prepared),
         style=style,
         script=script,
         light=colours.stylesheet(),
@@ -278,57 +278,3 @@ def _pattern(example: Example, task: int, index: int, shown: Sequence[Shown]) ->
         "query_tokens": json.dumps([labels.token(t) for t in example.queries]),
         "key_tokens": "" if example.keys == example.queries else json.dumps([labels.token(t) for t in example.keys]),
     }
-
-
-def _provenance(prepared: Prepared) -> dict[str, Any]:
-    """What was asked and of what: a row per task and measure, and every record in full."""
-    records = [(result.name, one.provenance) for result, _ in prepared for one in result.scores]
-    first = records[0][1]
-    for _, record in records:
-        if record.model != first.model:
-            raise InterpError(
-                "write one report",
-                f"the scores are of two models ({first.model.get('name')}, {record.model.get('name')}, "
-                "or differently loaded)",
-                "write a report for each",
-            )
-    asked = [
-        {
-            "task": name,
-            "measure": record.measure,
-            "direction": record.direction or "–",
-            "key": record.key()[:12],
-            "options": ", ".join(f"{key} = {_said(value)}" for key, value in record.options.items() if key != "direction"),
-        }
-        for name, record in records
-    ]
-    facts = [(key.replace("_", " "), _said(value)) for key, value in first.model.items() if value is not None]
-    code = first.code.get("revision")
-    if code:
-        facts.append(("code", f"{str(code)[:12]}{' with local changes' if first.code.get('dirty') else ''}"))
-    facts += [
-        ("versions", ", ".join(f"{name} {version}" for name, version in first.versions.items() if version)),
-        ("device", first.device),
-        ("computed", first.date),
-    ]
-    prompts = [
-        {
-            "task": result.name,
-            **{key: _said(value) for key, value in result.scores[0].provenance.task.items() if key != "name"},
-        }
-        for result, _ in prepared
-    ]
-    full = json.dumps(
-        [
-            {"task": name, **{k: v for k, v in asdict(record).items() if k != "task"}, "prompts": record.task}
-            for name, record in records
-        ],
-        indent=1,
-        ensure_ascii=True,
-        sort_keys=True,
-    )
-    return {"facts": facts, "asked": asked, "prompts": prompts, "json": full}
-
-
-def _said(value: Any) -> str:
-    return value if isinstance(value, str) else "none" if value is None else json.dumps(value, ensure_ascii=False)

@@ -121,10 +121,13 @@ def test_focus_is_seen_and_text_is_legible(opened):
     for scheme in ("light", "dark"):
         tab = opened("three.html", color_scheme=scheme)
         ratio = tab.evaluate("""() => {
-          const lum = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => x / 255).map(x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4);
+          const lum = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => x / 255)
+                                        .map(x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4);
                              return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
           const back = lum(getComputedStyle(document.body).backgroundColor);
           return Math.min(...["body", "figcaption", ".note", ".kicker", "a", "td small", "summary"].map(s => {
-            const l = lum(getComputedStyle(document.querySelector(s)).color); const [a, b] = l > back ? [l, back] : [back, l]; return (a + .05) / (b + .05); }));
+            const l = lum(getComputedStyle(document.querySelector(s)).color); 
+            const [a, b] = l > back ? [l, back] : [back, l];
+            return (a + .05) / (b + .05); }));
         }""")
         assert ratio >= 4.5, scheme

@@ -1,0 +1,92 @@
+"""The commands: help with an example, lists without torch, scores and a report from a real run of a tiny model."""
+
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from interp.core.scores import HeadScores
+from interp.measures.catalog import catalog
+from interp.tasks import names
+
+
+@pytest.mark.parametrize("command", [(), ("list",), ("score",), ("report",)])
+def test_every_command_has_help_with_an_example(interp, command):
+    code, out, _ = interp(*command, "--help")
+    assert code == 0
+    assert re.search(r"Example:\s+interp", out)
+    if command and command[0] != "list":
+        for option in ("--seed", "-n", "--device", "--dtype"):
+            assert option in out
+
+
+def seconds(code: str, tries: int = 3) -> float:
+    """Processor seconds of the fastest of some fresh interpreters running ``code`` (the clock on the wall also counts neighbours)."""
+    spent = []
+    for _ in range(tries):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(spent)
+
+
+def test_help_takes_less_than_a_second():
+    assert seconds("import sys; sys.argv = ['interp', '--help']; from interp.cli import main; main()") < 1.0
+
+
+def test_importing_interp_takes_less_than_a_third_of_a_second():
+    assert seconds("import interp") - seconds("pass") < 0.3
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "tasks"], ["list", "measures"], ["list", "models"]])
+def test_help_and_lists_import_no_torch(words):
+    code = (f"import sys; sys.argv = ['interp', *{words!r}]\nfrom interp.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+            "sys.stderr.write(str('torch' in sys.modules))")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == "False"
+
+
+def test_lists_name_everything(interp):
+    code, out, _ = interp("list", "measures")
+    assert code == 0
+    assert all(name in out for name in catalog())
+    assert "--direction" in out
+    code, out, _ = interp("list", "tasks")
+    assert all(name in out for name in names())
+    code, out, _ = interp("list", "models")
+    assert "gpt2" in out
+
+
+def test_score_saves_a_file_for_each_measure_and_prints_intervals(interp, tiny, pairs, tmp_path):
+    code, out, err = interp("score", "ablation", "--kind", "zero", "activation_patching", "--model", tiny, "--prompts", pairs, "--device", "cpu",
+                            "--out", tmp_path / "scores", "--top", 3)
+    assert (code, err) == (0, "")
+    files = sorted(path.name for path in (tmp_path / "scores").iterdir())
+    assert files == ["pairs.ablation.kind=zero.parquet", "pairs.activation_patching.parquet"]
+    scores = HeadScores.load(tmp_path / "scores" / files[0])
+    assert scores.provenance.options["kind"] == "zero"
+    assert scores.values.shape == (2, 4, 6)
+    best = scores.top(1).iloc[0]
+    assert f"{best['head']}" in out
+    assert re.search(r"\[[^\]]+, [^\]]+\]", out)
+
+
+def test_score_takes_the_seed_and_n(interp, tiny, pairs, tmp_path):
+    interp("score", "head_importance", "--model", tiny, "--prompts", pairs, "-n", 3, "--seed", 5, "--device", "cpu", "--out", tmp_path)
+    task = HeadScores.load(tmp_path / "pairs.head_importance.parquet").provenance.task
+    assert (task["n"], task["seed"]) == (3, 5)
+
+
+def test_report_from_a_model_and_again_from_its_results(interp, tiny, pairs, tmp_path):
+    page, again, kept = tmp_path / "page.html", tmp_path / "again.html", tmp_path / "kept"
+    code, out, err = interp("report", "--model", tiny, "--prompts", pairs, "--device", "cpu", "--out", page, "--save", kept)
+    assert code == 0, err
+    assert out.strip() == str(page)
+    text = page.read_text()
+    assert "·Mary" in text
+    assert "Where the top heads read" in text
+    code, _, _ = interp("report", "--results", kept, "--out", again)
+    assert code == 0
+    assert again.read_text() == text
