@@ -29,7 +29,8 @@ def gradients(model: Any, batch: Any, sites: Collection[Site], on: str = "clean"
 
     Prompts do not influence each other, so one backward pass of the summed metric gives the gradient of each. Interventions
     are active, and differentiated through; the gradient at a site is with respect to what the network goes on with there.
-    Activations that do not reach the metric (those after the last read position) get 0. Parameters get no gradient, and the
+    Activations that do not reach the metric (those after the last read position) get 0; a pattern's entries for masked keys
+    get the slope of a weight that the network never gives. Parameters get no gradient, and the
     caller's gradient mode is as it was.
 
     Raises:

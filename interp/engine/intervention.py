@@ -32,8 +32,8 @@ class Zero:
 class Mean:
     """Mean: the activation becomes its mean over a reference set (mean ablation).
 
-    * ``reference``: ``"clean"`` or ``"corrupt"`` (the prompts of the batch at hand), or another ``Batch``, of which the
-      side ``on`` is meant.
+    * ``reference``: ``"clean"`` or ``"corrupt"`` (the prompts of the batch at hand); another ``Batch``, of which the side
+      ``on`` is meant; or ``Tokens``.
     * ``mode="position"``: the k-th selected token gets the mean over the k-th selected tokens of the reference prompts
       (with ``positions=None`` the k-th real token, with a named span the k-th token of that span) that have one.
     * ``mode="token"``: one vector, the mean over all real tokens of all reference prompts.
@@ -92,8 +92,11 @@ class Resample:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform: each selected row of the pattern becomes uniform over the keys that its query can see (causality, sliding
-    windows and padding respected; what is visible is read from the masked scores of the same pass). Rows sum to one."""
+    """Uniform: each selected row of the pattern becomes uniform over the keys that its query can see.
+
+    Causality, sliding windows and padding are respected: what is visible is read from the masked scores of the same pass.
+    Rows sum to one: a learned sink gets nothing.
+    """
 
     def phrase(self, where: str) -> str:
         return f"make {where} uniform over visible keys"

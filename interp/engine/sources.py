@@ -56,9 +56,9 @@ def references(model: Any, runs: Mapping[str, Prompts], on: str, interventions: 
         if isinstance(item.value, Mean):
             key = _mean_key(item)
             if key[:2] not in wanted:
-                named = isinstance(item.value.reference, str)
-                others = runs if named else sides(model, item.value.reference)
-                wanted[key[:2]] = (_named(others, item.value.reference if named else item.value.on, item), {})
+                reference, named = item.value.reference, isinstance(item.value.reference, str)
+                of = _named(runs, reference, item) if named else side(sides(model, reference), item.value.on)
+                wanted[key[:2]] = (of, {})
             wanted[key[:2]][1][key] = None
         elif isinstance(item.value, Resample) and item.value.shuffle is not None:
             key = _partner_key(item)

@@ -96,10 +96,11 @@ def test_means_against_a_loop(side, batch_size):
 
 
 def test_mean_over_another_batch():
-    """The reference is another batch: its prompts alone count, and the side ``on`` of it."""
+    """The reference is another batch: its prompts alone count, and the side ``on`` of it; or those tokens as they are."""
     model, batch, other = MODELS["gpt2"], batch_of(rows=[0, 3]), batch_of("left", rows=[1, 2])
     mean = mean_activations(model, other, [Site("z", 1)], "corrupt", mode="token")[Site("z", 1)]
-    found = activations(model, batch, [Site("z", 1)],
-                        interventions=Intervention("z", 1, 2, "S", Mean(other, "token", "corrupt")))[Site("z", 1)]
-    for i in range(2):
-        torch.testing.assert_close(found[i, int(batch.spans["S"][i, 0]), 2], mean[2].float(), atol=1e-6, rtol=1e-6)
+    for value in (Mean(other, "token", "corrupt"), Mean(other.corrupt, "token")):
+        item = Intervention("z", 1, 2, "S", value)
+        found = activations(model, batch, [item.site], interventions=item)[item.site]
+        for i in range(2):
+            torch.testing.assert_close(found[i, int(batch.spans["S"][i, 0]), 2], mean[2].float(), atol=1e-6, rtol=1e-6)
