@@ -49,6 +49,20 @@ def test_against_finite_differences(architecture):
         assert np.abs(want).max() > 1e-2, site
 
 
+def test_an_intervention_at_the_same_site():
+    """Activation and gradient are those behind the intervention: what the network goes on with."""
+    model, batch, site = model_of("gpt2"), batch_of(), Site("z", 1)
+    scale = Intervention("z", 1, 1, None, Scale(-3.0))
+    plain, found = gradients(model, batch, [site]), gradients(model, batch, [site], interventions=scale)
+    real = batch.clean.mask.bool()
+    torch.testing.assert_close(found.activations[site][real][:, 1], -3 * plain.activations[site][real][:, 1])
+    np.testing.assert_allclose(found.metric, metric_values(model, batch, scale), atol=1e-5)
+    put = Intervention("z", 1, None, None, Resample(found.activations[site]))
+    scaled = gradients(model, batch, [site], interventions=put)
+    torch.testing.assert_close(found.gradients[site], scaled.gradients[site], atol=1e-5, rtol=1e-4)
+    assert (found.gradients[site] - plain.gradients[site])[real].abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_any_batch_size(batch_size):
     model, batch = model_of("llama"), batch_of()
