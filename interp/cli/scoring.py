@@ -56,9 +56,7 @@ def score(
         ]
         for name in names
     }
-    check_options(
-        given, theirs | {f"the task {chosen.name}": list(chosen.options)}, (*arguments.COMMON, "top")
-    )
+    check_options(given, theirs | {f"the task {chosen.name}": list(chosen.options)}, (*arguments.COMMON, "top"))
     if out is None:
         raise InterpError("score heads", "no place for the scores was given", "give --out FOLDER")
     check_place(out, "folder")

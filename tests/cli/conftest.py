@@ -9,7 +9,26 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from interp.cli import main
 
-WORDS = ["<bos>", "<unk>", "When", " Mary", " and", " John", " went", ",", " gave", " to", " Tom", " Anna", " Bob", " Paul", " Lucy", "\n", "a", "."]
+WORDS = [
+    "<bos>",
+    "<unk>",
+    "When",
+    " Mary",
+    " and",
+    " John",
+    " went",
+    ",",
+    " gave",
+    " to",
+    " Tom",
+    " Anna",
+    " Bob",
+    " Paul",
+    " Lucy",
+    "\n",
+    "a",
+    ".",
+]
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +42,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.decoder = decoders.Fuse()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=len(WORDS), hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-                         num_key_value_heads=4, max_position_embeddings=24)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=24,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 

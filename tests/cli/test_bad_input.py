@@ -34,34 +34,55 @@ def refused(run, words, left: Path, *patterns: str) -> None:
     assert sorted(path.relative_to(left) for path in left.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("words", "patterns"), [
-    (["score", "ablatoin", "--model", "MODEL", "--task", "ioi"], ["measure 'ablatoin'", "did you mean 'ablation'?"]),
-    (["score", "ablation", "--model", "MODEL", "--task", "io"], ["task 'io'", "did you mean 'ioi'?"]),
-    (["score", "ablation", "--model", "handmade-inductoin", "--task", "ioi"], ["'handmade-inductoin'", "did you mean 'handmade-induction'"]),
-    (["score", "ablation", "--knd", "zero", "--model", "MODEL", "--task", "ioi"], ["option --knd", "did you mean --kind"]),
-    (["score", "ablation", "--modell", "MODEL", "--task", "ioi"], ["option --modell", "did you mean --model"]),
-    (["score", "ablation", "--kind", "zro", "--model", "MODEL", "--prompts", "good"], ["'zro'", "did you mean 'zero'?"]),
-    (["score", "ablation", "--corruption", "abd", "--model", "organism", "--task", "ioi"], ["'abd'", "did you mean 'abc'?"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "good", "--dtype", "float31"], ["dtype 'float31'", "did you mean"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "good", "--metric", "logit_dif"], ["'logit_dif'", "did you mean 'logit_diff'"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "good", "--backend", "transformer"], ["backend", "did you mean"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "multi"], ["multi.csv line 2", "Mary"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "long"], ["long.csv line 2", "24"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "empty"], ["empty.csv", "no prompts"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "same"], ["same.csv line 2", "equal"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "field"], ["'wrongg'", "did you mean 'wrong'?"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "nowhere"], ["nowhere.csv", "no such file"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "good", "-n", "7"], ["it holds 1"]),
-    (["score", "ablation", "--model", "MODEL", "--prompts", "good", "-n", "0"], ["take 0 prompts"]),
-    (["score", "ablation", "--model", "./nowhere", "--prompts", "good"], ["./nowhere", "no such folder"]),
-    (["score", "ablation", "--prompts", "good"], ["choose a model", "--model"]),
-    (["score", "ablation", "--model", "MODEL"], ["choose prompts", "--task"]),
-    (["report", "--model", "MODEL", "--task", "induktion"], ["task 'induktion'", "did you mean 'induction'?"]),
-    (["report", "--model", "MODEL", "--prompts", "good", "--titel", "x"], ["--titel", "did you mean --title"]),
-    (["report", "--model", "MODEL", "--prompts", "nowhere"], ["nowhere.csv", "no such file"]),
-    (["report", "--results", "./nowhere"], ["nowhere", "task.json"]),
-    (["list", "measure"], ["'measure'", "did you mean 'measures'?"]),
-])
+@pytest.mark.parametrize(
+    ("words", "patterns"),
+    [
+        (["score", "ablatoin", "--model", "MODEL", "--task", "ioi"], ["measure 'ablatoin'", "did you mean 'ablation'?"]),
+        (["score", "ablation", "--model", "MODEL", "--task", "io"], ["task 'io'", "did you mean 'ioi'?"]),
+        (
+            ["score", "ablation", "--model", "handmade-inductoin", "--task", "ioi"],
+            ["'handmade-inductoin'", "did you mean 'handmade-induction'"],
+        ),
+        (
+            ["score", "ablation", "--knd", "zero", "--model", "MODEL", "--task", "ioi"],
+            ["option --knd", "did you mean --kind"],
+        ),
+        (["score", "ablation", "--modell", "MODEL", "--task", "ioi"], ["option --modell", "did you mean --model"]),
+        (["score", "ablation", "--kind", "zro", "--model", "MODEL", "--prompts", "good"], ["'zro'", "did you mean 'zero'?"]),
+        (
+            ["score", "ablation", "--corruption", "abd", "--model", "organism", "--task", "ioi"],
+            ["'abd'", "did you mean 'abc'?"],
+        ),
+        (
+            ["score", "ablation", "--model", "MODEL", "--prompts", "good", "--dtype", "float31"],
+            ["dtype 'float31'", "did you mean"],
+        ),
+        (
+            ["score", "ablation", "--model", "MODEL", "--prompts", "good", "--metric", "logit_dif"],
+            ["'logit_dif'", "did you mean 'logit_diff'"],
+        ),
+        (
+            ["score", "ablation", "--model", "MODEL", "--prompts", "good", "--backend", "transformer"],
+            ["backend", "did you mean"],
+        ),
+        (["score", "ablation", "--model", "MODEL", "--prompts", "multi"], ["multi.csv line 2", "Mary"]),
+        (["score", "ablation", "--model", "MODEL", "--prompts", "long"], ["long.csv line 2", "24"]),
+        (["score", "ablation", "--model", "MODEL", "--prompts", "empty"], ["empty.csv", "no prompts"]),
+        (["score", "ablation", "--model", "MODEL", "--prompts", "same"], ["same.csv line 2", "equal"]),
+        (["score", "ablation", "--model", "MODEL", "--prompts", "field"], ["'wrongg'", "did you mean 'wrong'?"]),
+        (["score", "ablation", "--model", "MODEL", "--prompts", "nowhere"], ["nowhere.csv", "no such file"]),
+        (["score", "ablation", "--model", "MODEL", "--prompts", "good", "-n", "7"], ["it holds 1"]),
+        (["score", "ablation", "--model", "MODEL", "--prompts", "good", "-n", "0"], ["take 0 prompts"]),
+        (["score", "ablation", "--model", "./nowhere", "--prompts", "good"], ["./nowhere", "no such folder"]),
+        (["score", "ablation", "--prompts", "good"], ["choose a model", "--model"]),
+        (["score", "ablation", "--model", "MODEL"], ["choose prompts", "--task"]),
+        (["report", "--model", "MODEL", "--task", "induktion"], ["task 'induktion'", "did you mean 'induction'?"]),
+        (["report", "--model", "MODEL", "--prompts", "good", "--titel", "x"], ["--titel", "did you mean --title"]),
+        (["report", "--model", "MODEL", "--prompts", "nowhere"], ["nowhere.csv", "no such file"]),
+        (["report", "--results", "./nowhere"], ["nowhere", "task.json"]),
+        (["list", "measure"], ["'measure'", "did you mean 'measures'?"]),
+    ],
+)
 def test_one_sentence_and_nothing_written(interp, tiny, tmp_path, monkeypatch, words, patterns):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     prompts = tmp_path / "prompts"
@@ -82,8 +103,15 @@ def test_one_sentence_and_nothing_written(interp, tiny, tmp_path, monkeypatch, w
 def test_a_model_without_attention(interp, tmp_path, pairs):
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    ResNetForImageClassification(ResNetConfig(embedding_size=4, hidden_sizes=[4, 4, 4, 4], depths=[1, 1, 1, 1])).save_pretrained(tmp_path / "resnet")
-    refused(interp, ["report", "--model", tmp_path / "resnet", "--prompts", pairs, "--out", tmp_path / "page.html"], tmp_path, "attention")
+    ResNetForImageClassification(
+        ResNetConfig(embedding_size=4, hidden_sizes=[4, 4, 4, 4], depths=[1, 1, 1, 1])
+    ).save_pretrained(tmp_path / "resnet")
+    refused(
+        interp,
+        ["report", "--model", tmp_path / "resnet", "--prompts", pairs, "--out", tmp_path / "page.html"],
+        tmp_path,
+        "attention",
+    )
 
 
 def full(*_: object) -> None:
@@ -96,7 +124,13 @@ def test_a_full_disk_leaves_nothing(interp, tiny, pairs, tmp_path, monkeypatch):
     scores.mkdir()
     monkeypatch.setattr("interp.core.files.os.replace", full)
     common = ["--model", tiny, "--prompts", pairs, "--device", "cpu"]
-    refused(lambda *words: quiet(interp(*words)), ["report", *common, "--out", page], tmp_path, "no space left on device", "page.html")
+    refused(
+        lambda *words: quiet(interp(*words)),
+        ["report", *common, "--out", page],
+        tmp_path,
+        "no space left on device",
+        "page.html",
+    )
     assert page.read_text() == "as it was"
     refused(interp, ["score", "head_importance", *common, "--out", scores], tmp_path, "no space left on device")
 
@@ -109,11 +143,20 @@ def quiet(result: tuple[int, str, str]) -> tuple[int, str, str]:
 
 def test_a_disk_that_fills_for_real(tmp_path):
     """The same in a process whose files may not grow beyond 4 KB."""
-    code = ("import sys; sys.path.insert(0, sys.argv.pop(1))\nimport synthetic\nfrom interp.core.errors import InterpError\nfrom interp.report import report\n"
-            "try:\n    report([synthetic.result('ioi', measures=1, n=4)], sys.argv[1])\nexcept InterpError as error:\n    print(error)")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\nimport synthetic\nfrom interp.core.errors import "
+        "InterpError\nfrom interp.report import report\n"
+        "try:\n    report([synthetic.result('ioi', measures=1, n=4)], sys.argv[1])\nexcept InterpError as error:\n    "
+        "print(error)"
+    )
     place = Path(__file__).parents[1] / "report"
-    done = subprocess.run([sys.executable, "-c", code, str(place), str(tmp_path / "page.html")], capture_output=True, text=True, check=True,
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(place), str(tmp_path / "page.html")],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
     assert done.stdout.startswith("Cannot write")
     assert "file too large" in done.stdout
     assert list(tmp_path.iterdir()) == []
@@ -123,10 +166,17 @@ def test_a_disk_that_fills_for_real(tmp_path):
 def test_a_place_that_may_not_be_written_to(interp, tiny, pairs, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    refused(interp, ["report", "--model", tiny, "--prompts", pairs, "--out", locked / "page.html"], tmp_path, "permission denied")
+    refused(
+        interp, ["report", "--model", tiny, "--prompts", pairs, "--out", locked / "page.html"], tmp_path, "permission denied"
+    )
 
 
 def test_a_folder_in_place_of_a_page_is_refused_before_anything_runs(interp, tmp_path):
     refused(interp, ["report", "--model", "nowhere", "--task", "ioi", "--out", tmp_path], tmp_path, "it is a folder")
     (tmp_path / "file").write_text("")
-    refused(interp, ["score", "ablation", "--model", "nowhere", "--task", "ioi", "--out", tmp_path / "file" / "x"], tmp_path, "is a file")
+    refused(
+        interp,
+        ["score", "ablation", "--model", "nowhere", "--task", "ioi", "--out", tmp_path / "file" / "x"],
+        tmp_path,
+        "is a file",
+    )

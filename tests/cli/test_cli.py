@@ -23,7 +23,7 @@ def test_every_command_has_help_with_an_example(interp, command):
 
 
 def seconds(code: str, tries: int = 3) -> float:
-    """Processor seconds of the fastest of some fresh interpreters running ``code`` (the clock on the wall also counts neighbours)."""
+    """Processor seconds of the fastest of some fresh interpreters running ``code``: a busy machine does not count."""
     spent = []
     for _ in range(tries):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -43,8 +43,11 @@ def test_importing_interp_takes_less_than_a_third_of_a_second():
 
 @pytest.mark.parametrize("words", [["--help"], ["list", "tasks"], ["list", "measures"], ["list", "models"]])
 def test_help_and_lists_import_no_torch(words):
-    code = (f"import sys; sys.argv = ['interp', *{words!r}]\nfrom interp.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
-            "sys.stderr.write(str('torch' in sys.modules))")
+    code = (
+        f"import sys; sys.argv = ['interp', *{words!r}]\nfrom interp.cli import main\ntry:\n    main()\nexcept "
+        f"SystemExit:\n    pass\n"
+        "sys.stderr.write(str('torch' in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == "False"
 
 
@@ -60,8 +63,23 @@ def test_lists_name_everything(interp):
 
 
 def test_score_saves_a_file_for_each_measure_and_prints_intervals(interp, tiny, pairs, tmp_path):
-    code, out, err = interp("score", "ablation", "--kind", "zero", "activation_patching", "--model", tiny, "--prompts", pairs, "--device", "cpu",
-                            "--out", tmp_path / "scores", "--top", 3)
+    code, out, err = interp(
+        "score",
+        "ablation",
+        "--kind",
+        "zero",
+        "activation_patching",
+        "--model",
+        tiny,
+        "--prompts",
+        pairs,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "scores",
+        "--top",
+        3,
+    )
     assert (code, err) == (0, "")
     files = sorted(path.name for path in (tmp_path / "scores").iterdir())
     assert files == ["pairs.ablation.kind=zero.parquet", "pairs.activation_patching.parquet"]
@@ -74,7 +92,22 @@ def test_score_saves_a_file_for_each_measure_and_prints_intervals(interp, tiny, 
 
 
 def test_score_takes_the_seed_and_n(interp, tiny, pairs, tmp_path):
-    interp("score", "head_importance", "--model", tiny, "--prompts", pairs, "-n", 3, "--seed", 5, "--device", "cpu", "--out", tmp_path)
+    interp(
+        "score",
+        "head_importance",
+        "--model",
+        tiny,
+        "--prompts",
+        pairs,
+        "-n",
+        3,
+        "--seed",
+        5,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path,
+    )
     task = HeadScores.load(tmp_path / "pairs.head_importance.parquet").provenance.task
     assert (task["n"], task["seed"]) == (3, 5)
 

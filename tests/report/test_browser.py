@@ -44,8 +44,9 @@ def test_the_page_never_scrolls_sideways(opened, width):
 
 
 def column(tab, index: int) -> list[float]:
-    return tab.eval_on_selector_all("#task-0 table.ranked tbody tr",
-                                    f"rows => rows.map(r => parseFloat(r.cells[{index}].dataset.v))")
+    return tab.eval_on_selector_all(
+        "#task-0 table.ranked tbody tr", f"rows => rows.map(r => parseFloat(r.cells[{index}].dataset.v))"
+    )
 
 
 def test_columns_sort_both_ways(opened):
@@ -126,7 +127,7 @@ def test_focus_is_seen_and_text_is_legible(opened):
                              return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
           const back = lum(getComputedStyle(document.body).backgroundColor);
           return Math.min(...["body", "figcaption", ".note", ".kicker", "a", "td small", "summary"].map(s => {
-            const l = lum(getComputedStyle(document.querySelector(s)).color); 
+            const l = lum(getComputedStyle(document.querySelector(s)).color);
             const [a, b] = l > back ? [l, back] : [back, l];
             return (a + .05) / (b + .05); }));
         }""")

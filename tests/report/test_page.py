@@ -53,7 +53,9 @@ def test_the_numbers_stand_in_the_text_without_javascript(pages: Path):
     for row, column in synthetic.PLANTED["ioi"]:
         assert labels.fixed(panel.mean[row, column], places) in text
         assert labels.interval(panel.low[row, column], panel.high[row, column], places) in text
-    cells = [attrs["aria-label"] or "" for _, attrs in seen.tags if attrs.get("role") == "gridcell" and attrs["data-h"] == "L1H2"]
+    cells = [
+        attrs["aria-label"] or "" for _, attrs in seen.tags if attrs.get("role") == "gridcell" and attrs["data-h"] == "L1H2"
+    ]
     cell = next(label for label in cells if "logit difference" in label)
     assert labels.number(panel.mean[1, 2]) in cell
     assert "q < 0.001" in cell
@@ -72,10 +74,10 @@ def test_wilson_interval_by_hand():
 def test_the_planted_heads_are_named_first(pages: Path):
     text = (pages / "three.html").read_text()
     for task, heads in synthetic.PLANTED.items():
-        table = text[text.index(f'data-name="{task}"'):]
+        table = text[text.index(f'data-name="{task}"') :]
         order = re.findall(r'<tr data-h="(L\dH\d)">', table)[:3]
         assert set(order) == {f"L{layer}H{head}" for layer, head in heads}
-    shared = text[text.index("Across tasks", text.index('id="across"')):]
+    shared = text[text.index("Across tasks", text.index('id="across"')) :]
     assert shared.index("L1H2") < shared.index("L4H0") < shared.index("L3H5")
 
 
@@ -169,12 +171,20 @@ def test_a_missing_folder_of_results_is_refused(tmp_path: Path):
         load(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize(("measure", "options", "direction", "label"), [
-    ("activation_patching", {"component": "z", "positions": None}, "noising", "Activation patching of z, noising"),
-    ("activation_patching", {"component": "q", "positions": ["S2", "end"]}, "denoising",
-     "Activation patching of q, denoising, positions S2+end"),
-    ("ablation", {"kind": "zero"}, None, "Zero ablation"),
-    ("direct_logit_attribution", {}, None, "Direct logit attribution"),
-    ("somebody_elses", {"a": 1}, None, "Somebody elses")])
+@pytest.mark.parametrize(
+    ("measure", "options", "direction", "label"),
+    [
+        ("activation_patching", {"component": "z", "positions": None}, "noising", "Activation patching of z, noising"),
+        (
+            "activation_patching",
+            {"component": "q", "positions": ["S2", "end"]},
+            "denoising",
+            "Activation patching of q, denoising, positions S2+end",
+        ),
+        ("ablation", {"kind": "zero"}, None, "Zero ablation"),
+        ("direct_logit_attribution", {}, None, "Direct logit attribution"),
+        ("somebody_elses", {"a": 1}, None, "Somebody elses"),
+    ],
+)
 def test_measures_are_named_by_what_tells_them_apart(measure, options, direction, label):
     assert measure_label(measure, options, direction) == label
