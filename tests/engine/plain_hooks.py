@@ -64,7 +64,9 @@ class Plain:
             return attention.query_key_value, *_grouped(what, heads, 1)
         if self.architecture == "deepseek_v3":
             return {"q": (attention.q_b_proj, *_columns(0, heads * 12, heads)),
-                    "v": (attention.kv_b_proj, *_tail(heads, 10))}[what]
+                    "k without rotary": (attention.kv_b_proj, *_head_columns(heads, slice(0, -10))),
+                    "k with rotary": (attention.kv_a_proj_with_mqa, *_head_columns(1, slice(-4, None))),
+                    "v": (attention.kv_b_proj, *_head_columns(heads, slice(-10, None)))}[what]
         if self.architecture == "gemma3" and what != "v":
             return getattr(attention, f"{what}_norm"), *_transposed()
         name = f"{what}_norm" if self.architecture in NORMED and what != "v" else f"{what}_proj"
@@ -162,14 +164,14 @@ def _grouped(what: str, kv: int, group: int):
     return read, write
 
 
-def _tail(heads: int, size: int):
-    """The last ``size`` columns of each head."""
+def _head_columns(heads: int, part: slice):
+    """Some of the columns of each head."""
     def read(out: Tensor) -> Tensor:
-        return _rows(out).unflatten(-1, (heads, -1))[..., -size:]
+        return _rows(out).unflatten(-1, (heads, -1))[..., part]
 
     def write(out: Tensor, new: Tensor) -> Tensor:
         parts = _rows(out).unflatten(-1, (heads, -1)).clone()
-        parts[..., -size:] = new
+        parts[..., part] = new
         return parts.view_as(out)
 
     return read, write

@@ -1,6 +1,6 @@
 """Every intervention against hooks on the untouched transformers model, one unpadded prompt at a time, on every decoder."""
 
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -136,7 +136,7 @@ def expected(architecture: str, what: str, head: int, ids, i: int, positions, ne
 @pytest.mark.parametrize("architecture", DECODERS)
 def test_head_vectors(architecture, what):
     if architecture == "deepseek_v3" and what == "k":
-        pytest.skip("in latent attention the heads share the rotary part of the key: no projection holds one head's key")
+        pytest.skip("heads of latent attention share the rotary part of the key: see test_keys_of_latent_attention")
     acts = captured(architecture, what)
     d, heads = acts["clean"][0].shape[2], acts["clean"][0].shape[1]
     head = min(2, heads - 1)
@@ -148,6 +148,29 @@ def test_head_vectors(architecture, what):
             want = expected(architecture, what, head, ids, i, positions, new)
             close(logits[i], want, f"{item}, prompt {i}")
             close(padded_left[i], want, f"{item}, prompt {i}, padded left")
+
+
+def test_keys_of_latent_attention():
+    """The keys of all heads at once: the part of each head's own, and the rotary part that they share."""
+    parts = ("k without rotary", "k with rotary")
+    acts = {part: captured("deepseek_v3", part)["corrupt"] for part in parts}
+    resampled = run(loaded("deepseek_v3"), batch_of("left"), Intervention("k", LAYER, None, "S", Resample("corrupt"))).logits
+    zeroed = run(loaded("deepseek_v3"), batch_of("left"), Intervention("k", LAYER, None, "phrase", Zero())).logits
+    for i, ids in enumerate(CLEAN):
+        def take(x, part, i=i):
+            x = x.clone()
+            x[tokens("S", i)] = acts[part][i][tokens("S", i)]
+            return x
+
+        def zero(x, i=i):
+            x = x.clone()
+            x[tokens("phrase", i)] = 0
+            return x
+
+        want = plain("deepseek_v3").forward(ids, [(part, LAYER, partial(take, part=part)) for part in parts])[0][-1]
+        close(resampled[i], want, f"prompt {i}")
+        want = plain("deepseek_v3").forward(ids, [(part, LAYER, zero) for part in parts])[0][-1]
+        close(zeroed[i], want, f"prompt {i}")
 
 
 @pytest.mark.parametrize("architecture", DECODERS)
