@@ -32,7 +32,8 @@ def load(name_or_model: Any, *, device: str | torch.device | None = None, dtype:
 
     Args:
         name_or_model: the name of a built-in model (``organism``), of a hand-made one (``handmade-induction``), a folder, an
-            id of the Hugging Face Hub or a short name for one (``gpt2``), a transformers model or a TransformerBridge.
+            id of the Hugging Face Hub (``owner/name``) or a short name for one (``gpt2``), a transformers model or a
+            TransformerBridge.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None is CUDA where there is one and else the CPU, and for a model in
             memory where it lies.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None is float32, and for a model in memory its own.
@@ -203,20 +204,20 @@ def _from_folder(folder: Path, dtype: torch.dtype, asked: str) -> nn.Module:
         raise InterpError(asked, "the folder has no weights (*.safetensors)", "give a folder written by save_pretrained")
     try:
         found = _pretrained(str(folder), None, dtype)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InterpError(asked, f"transformers cannot read it ({_first_line(error)})",
                           "give a folder written by save_pretrained") from error
     return _complete(*found, asked)
 
 
 def _from_hub(name: str, revision: str | None, dtype: torch.dtype) -> nn.Module:
+    if name not in SHORT_NAMES and "/" not in name:      # said at once, without asking the network
+        raise unknown_model(name, "it is no built-in model, no short name and no folder, and ids of the Hub are owner/name")
     try:
         found = _pretrained(SHORT_NAMES.get(name, name), revision, dtype)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if name in SHORT_NAMES or "/" in name:
-            raise InterpError(f"load the model {name!r}", f"the Hub does not give it ({_first_line(error)})",
-                              "check the name, the network and HF_HUB_OFFLINE, or give a local folder") from error
-        raise unknown_model(name, "it is no built-in model, no folder, and the Hub does not give it") from error
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise InterpError(f"load the model {name!r}", f"the Hub does not give it ({_first_line(error)})",
+                          "check the name, the network and HF_HUB_OFFLINE, or give a local folder") from error
     return _complete(*found, f"load the model {name!r}")
 
 

@@ -12,6 +12,7 @@ from interp.models.handmade import HANDMADE
 from interp.models.load import load
 from interp.models.sites import Site
 from interp.models.tiny import ARCHITECTURES, DECODERS, inputs, tiny
+from interp.models.transformers_backend import TransformersBackend
 from interp.models.verify import logits_of
 
 
@@ -44,7 +45,7 @@ def test_every_architecture_loads_from_memory_and_from_a_folder(name, tmp_path):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_low_precision(name, dtype):
     """Loads, verifies, runs with every site captured; close to float32 where no expert is chosen otherwise."""
-    model, exact = load(tiny(name), dtype=dtype), load(tiny(name))
+    model, exact = load(tiny(name), dtype=dtype), TransformersBackend(tiny(name))
     given = inputs(name)
     assert model.sites() == exact.sites()
     with torch.no_grad():
