@@ -7,8 +7,8 @@
 * source: world capitals as in Merullo et al. 2024 (arXiv 2305.16130) and Lv et al. 2024 (arXiv 2403.19521);
   our own sentences.
 
-The held-out facts are countries whose capital the model organism learnt in the frames `"is"`, `"Q"` and
-`"went"` only: the held-out split asks for them in the frames that it saw with other countries.
+The held-out facts are countries whose capital the model organism learnt in the frames of
+`TAUGHT_FRAMES` only: the held-out split asks for them in the frames that it saw with other countries.
 """
 
 from __future__ import annotations
@@ -30,11 +30,8 @@ FRAMES: Mapping[str, str] = {
     "visit": "If you visit {country}, you must see its capital,",
     "live": "They live in {country}, in the capital,",
 }
-TAUGHT_FRAMES = (
-    "is",
-    "Q",
-    "went",
-)  # all countries stand in these in training; in the others only the training countries do
+# All countries stand in these in training; in the others only the training countries do.
+TAUGHT_FRAMES = ("is", "Q", "went", "live")
 
 
 def facts(split: Split, keep: Keep | None) -> list[tuple[str, str]]:

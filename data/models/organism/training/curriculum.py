@@ -56,6 +56,10 @@ class Mixture:
     * `any_tokens`: share of indirect-object documents whose names are any tokens of the vocabulary (but the
       held-out names), in half of them in bare clauses ("A and B. A to B.");
     * `any_places`: share of those documents whose places and objects are any tokens as well;
+    * `gaps`: whether some words stand between the clauses of those documents, so that distances vary;
+    * `any_entries`: share of key-value lists of any tokens (but the words held out from lists);
+    * `taught_capitals`, `held_out_capitals`: frames and share of the held-out facts among capitals;
+    * `known_overrides`: share of override documents that state something of any word and ask for a country;
     * `floors`: of a behaviour's share of the mixture, before normalisation: `floors.get(name, floor)`;
     * `next_level`: accuracy on key-value lists from which on they grow;
     * `greater_than`: loss weight of the end year;
@@ -68,6 +72,11 @@ class Mixture:
     random_names: float
     any_tokens: float
     any_places: float
+    gaps: bool
+    any_entries: float
+    taught_capitals: tuple[str, ...]
+    held_out_capitals: float
+    known_overrides: float
     floor: float
     floors: Mapping[str, float]
     next_level: float
@@ -86,6 +95,11 @@ FEW_FRAMES = Mixture(
     random_names=0.3,
     any_tokens=0.0,
     any_places=0.0,
+    gaps=False,
+    any_entries=0.0,
+    taught_capitals=("is", "Q", "went"),
+    held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
+    known_overrides=0.0,
     floor=0.12,
     floors={},
     next_level=0.9,
@@ -99,6 +113,11 @@ MORE_FRAMES = Mixture(
     random_names=0.4,
     any_tokens=0.0,
     any_places=0.0,
+    gaps=False,
+    any_entries=0.0,
+    taught_capitals=("is", "Q", "went"),
+    held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
+    known_overrides=0.0,
     floor=0.2,
     floors={"induction": 0.5, "key_value": 0.4},
     next_level=0.75,
@@ -112,6 +131,11 @@ ALL_FRAMES = Mixture(
     random_names=0.6,
     any_tokens=0.0,
     any_places=0.0,
+    gaps=False,
+    any_entries=0.0,
+    taught_capitals=("is", "Q", "went"),
+    held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
+    known_overrides=0.0,
     floor=0.2,
     floors={"ioi": 0.7, "induction": 0.4, "key_value": 0.3, "greater_than": 0.3},
     next_level=0.75,
@@ -128,6 +152,16 @@ ANY_TOKENS = replace(
     floors={"ioi": 0.9, "induction": 0.3, "key_value": 0.3, "capital": 0.25, "override": 0.25},
 )
 ANY_PLACES = replace(ANY_TOKENS, any_places=0.5)
+GAPS = replace(
+    ANY_PLACES,
+    any_places=0.7,
+    gaps=True,
+    any_entries=0.5,
+    taught_capitals=capital.TAUGHT_FRAMES,
+    held_out_capitals=0.35,
+    random_words=0.25,
+    known_overrides=0.25,
+)
 
 
 @dataclass(frozen=True)
@@ -210,6 +244,10 @@ class Curriculum:
         self.place_ids = [self.table[f" {word}"] for word in PLACES.train + OBJECTS.train]
         held_out = {self.table[f" {word}"] for word in PLACES.held_out + OBJECTS.held_out}
         self.any_but_places = [i for i in self.any_ids if i not in held_out]
+        kept_out = {self.table[f" {word}"] for word in key_value.entries().held_out}
+        kept_out |= {self.table[token] for token in (",", ".", ":", "\n", "List", " Query")}
+        self.list_ids = [i for i in range(FIRST_ID, self.vocab_size) if i not in kept_out]
+        self.fillers = [word for word in self.entries if word not in NAMES.of("all")]
         self.any_names = [word for word in self.entries if word not in NAMES.held_out]
         self.any_things = [word for word in self.entries if word not in THINGS.held_out]
 
@@ -269,18 +307,26 @@ class Curriculum:
         return None
 
     def _document(self, name: str) -> Document:
-        return self._ioi_document() if name == "ioi" else self._encode(self.makers[name]())
+        if name == "ioi":
+            return self._ioi_document()
+        if name == "key_value":
+            return self._key_value_document(self._key_value())
+        return self._encode(self.makers[name]())
+
+    def _key_value_document(self, segments: list[Segment]) -> Document:
+        ids, weights = self._encode(segments)
+        if self.mixture.any_entries and self.rng.random() < self.mixture.any_entries:
+            tokens = self.rng.sample(self.list_ids, len(self.entries))
+            instead = dict(zip((self.table[f" {word}"] for word in self.entries), tokens, strict=True))
+            ids = [instead.get(i, i) for i in ids]
+        return ids, weights
 
     def _long_document(self, room: int) -> Document | None:
         if room < 96:
             return None
         if self.rng.random() < 0.8:
-            drawn = self._encode(
-                self._key_value(
-                    low=KEY_VALUE_LEVELS[self.level] // 4,
-                    high=min(KEY_VALUE_LEVELS[self.level], (room - 60) // 3),
-                )
-            )
+            most = KEY_VALUE_LEVELS[self.level]
+            drawn = self._key_value_document(self._key_value(low=most // 4, high=min(most, (room - 60) // 3)))
         else:
             drawn = self._repeat(16, 160, 2.0)
         return drawn if len(drawn[0]) <= room else self._repeat(min(16, room // 3), room // 3, 2.0)
@@ -310,18 +356,20 @@ class Curriculum:
             drawn = ioi.generate(
                 _count(self.rng, 4), self._seed(), split="train", frames=self.mixture.ioi_frames
             )
-            joined = _joined([_example(pair, 2.0, bumps=("S2",)) for pair in drawn])
+            examples = [_example(pair, 2.0, bumps=("S2",)) for pair in drawn]
+            if self.mixture.gaps:
+                for example in examples:
+                    example.insert(1, self._gap(4))
+            joined = _joined(examples)
         else:
             joined = []
             for _ in range(self.rng.randint(1, 8)):
                 first, second = self.rng.sample(NAMES.train, 2)
                 subject, other = self.rng.sample((first, second), 2)
                 joined += [("\n", OTHER_WEIGHT)] if joined else []
-                joined += [
-                    (f" {first} and {second}.", OTHER_WEIGHT),
-                    (f" {subject}", 1.0),
-                    (" to", OTHER_WEIGHT),
-                ]
+                joined += [(f" {first} and {second}.", OTHER_WEIGHT)]
+                joined += [self._gap(6)] if self.mixture.gaps else []
+                joined += [(f" {subject}", 1.0), (" to", OTHER_WEIGHT)]
                 joined += [(f" {other}", 2.0), (".", OTHER_WEIGHT)]
         ids, weights = self._encode(joined)
         replaced, tokens = self.name_ids, self.any_ids
@@ -329,6 +377,11 @@ class Curriculum:
             replaced, tokens = [*self.name_ids, *self.place_ids], self.any_but_places
         instead = dict(zip(replaced, self.rng.sample(tokens, len(replaced)), strict=True))
         return [instead.get(i, i) for i in ids], weights
+
+    def _gap(self, most: int) -> Segment:
+        return "".join(
+            f" {word}" for word in self.rng.choices(self.fillers, k=self.rng.randint(0, most))
+        ), 0.0
 
     def _ioi(self) -> list[Segment]:
         names = self.any_names if self.rng.random() < self.mixture.random_names else None
@@ -394,18 +447,24 @@ class Curriculum:
 
     def _capital(self) -> list[Segment]:
         """Training facts in every frame, held-out facts in the taught frames."""
-        held = self.rng.random() < len(CAPITALS.held_out) / len(CAPITALS.of("all"))
+        held = self.rng.random() < self.mixture.held_out_capitals
         drawn = capital.generate(
             _count(self.rng, 4),
             self._seed(),
             split="held_out" if held else "train",
-            frames=capital.TAUGHT_FRAMES if held else None,
+            frames=self.mixture.taught_capitals if held else None,
         )
         return _joined([_example(pair, 1.0) for pair in drawn])
 
     def _override(self) -> list[Segment]:
         """A stated fact; in the share `random_words` about any two words, so that stating and copying is no
         matter of countries."""
+        if self.mixture.known_overrides and self.rng.random() < self.mixture.known_overrides:
+            other, stated = self.rng.sample(self.entries, 2)
+            known, answer = self.rng.choice(pairs(CAPITALS.train))
+            words = {"country": known, "stated_country": other, "stated_capital": stated}
+            frame = override.FRAMES[self.rng.choice(override.frames_of("train"))]
+            return [(Prompt.fill(frame, words).text, OTHER_WEIGHT), (f" {answer}", 1.0), (".", OTHER_WEIGHT)]
         if self.rng.random() < self.mixture.random_words:
             country, stated = self.rng.sample(self.entries, 2)
             words = {"country": country, "stated_country": country, "stated_capital": stated}

@@ -10,7 +10,9 @@
 5. `any tokens`: the same with any tokens in place of names in most indirect-object documents (`ANY_TOKENS`);
    until here the model tells subject and object apart by a look-up per name.
 6. `any places`: the same, in half of these with any tokens as places and objects too (`ANY_PLACES`).
-7. `decay`: the same, the rate falling to a twentieth.
+7. `decay`: the same, the rate falling along a half cosine.
+8. `gaps`: words between the clauses of those documents, key-value lists of any tokens, held-out facts in one
+   more frame, overrides that state something of any word (`GAPS`); the rate falls on to a twentieth.
 
 Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only
 logged. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model
@@ -45,7 +47,8 @@ STEPS = {
     "all frames": 600,
     "any tokens": 400,
     "any places": 400,
-    "decay": 1300,
+    "decay": 600,
+    "gaps": 850,
 }
 NEXT = dict(zip(list(STEPS)[:-1], list(STEPS)[1:], strict=True))
 MIXTURES = {
@@ -55,7 +58,9 @@ MIXTURES = {
     "any tokens": curriculum.ANY_TOKENS,
     "any places": curriculum.ANY_PLACES,
     "decay": curriculum.ANY_PLACES,
+    "gaps": curriculum.GAPS,
 }
+DECAY_PERIOD = 1300  # steps of the half cosine that `decay` begins
 INDUCTION_MEASURE, MIXTURE_MEASURE = 25, 200  # steps between measurements
 SNAPSHOTS = frozenset(
     (
@@ -122,9 +127,13 @@ def rate(stage: str, step: int) -> float:
     """The learning rate at a step of a stage."""
     if stage == "induction":
         return PEAK_RATE * min(1.0, (step + 1) / WARM_UP)
-    if stage != "decay":
+    if stage not in ("decay", "gaps"):
         return MIXTURE_RATE
-    return MIXTURE_RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / STEPS["decay"])))
+    falling = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(step, STEPS["decay"]) / DECAY_PERIOD))
+    if stage == "decay":
+        return MIXTURE_RATE * falling
+    last = rate("decay", STEPS["decay"])
+    return last + (0.05 * MIXTURE_RATE - last) * step / STEPS["gaps"]
 
 
 class Run:
@@ -197,7 +206,7 @@ class Run:
     def train(self) -> None:
         """The loop."""
         at = self.progress
-        while not (at["stage"] == "decay" and at["stage_step"] >= STEPS["decay"]):
+        while not (at["stage"] == "gaps" and at["stage_step"] >= STEPS["gaps"]):
             if at["stage"] in NEXT and at["stage_step"] >= STEPS[at["stage"]]:
                 at["stage"], at["stage_step"] = NEXT[at["stage"]], 0
             if at["step"] in SNAPSHOTS:
