@@ -92,7 +92,7 @@ def slot(name, model, layer, component):
         if component == "q":
             return a.q_b_proj, "out", lambda t: t.unflatten(-1, (s.heads, nope + rope))
         part = slice(0, nope) if component == "k" else slice(nope, None)
-        return a.kv_b_proj, "out", lambda t: t.unflatten(-1, (s.heads, nope + s.d_z))[..., part]
+        return a.kv_b_proj, "out", lambda t: t[:, 0].unflatten(-1, (s.heads, nope + s.d_z))[..., part]
     if name == "olmo2" and component in "qk":  # its norm is over all heads at once: exchange after it
         return getattr(a, f"{component}_norm"), "out", lambda t: t.unflatten(-1, (n, s.size))
     return getattr(a, f"{component}_proj"), "out", lambda t: t.unflatten(-1, (n, s.size))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import slow_path
 import torch
-from random_batches import DECODERS, random_batch
+from random_batches import DECODERS, random_batch, shallow
 
 import interp
 from interp.models.load import load
@@ -70,19 +70,19 @@ def test_activation_patching(architecture, component):
 @pytest.mark.parametrize("padding_side", ["right", "left"])
 def test_activation_patching_at_positions_of_padded_prompts(architecture, component, padding_side):
     """Each token and each span, prompts of unlike lengths: the hooks see every prompt alone and without padding."""
-    batch = random_batch(n=2, lengths=(6, 8), padding_side=padding_side)
-    model, network = load(tiny(architecture), verify=False), slow_path.untouched(architecture)
+    batch = random_batch(n=2, lengths=(5, 7), padding_side=padding_side)
+    model, network = load(shallow(architecture), verify=False), shallow(architecture, attn_implementation="eager")
     each = interp.measures.activation_patching(model, batch, component=component, positions="each")
     spans = interp.measures.activation_patching(model, batch, component=component, positions=("A", "B", "end"))
     one = interp.measures.activation_patching(model, batch, component=component, positions="B")
     assert each.dims == spans.dims == ("layer", "head", "prompt", "position")
-    assert each.coords["position"] == tuple(range(8))
+    assert each.coords["position"] == tuple(range(7))
     assert spans.coords["position"] == ("A", "B", "end")
     np.testing.assert_array_equal(one.values, spans.at(position="B").values)
-    assert np.isnan(each.values[:, :, 0, 6:]).all()
+    assert np.isnan(each.values[:, :, 0, 5:]).all()
     assert np.isfinite(each.values[:, :, 1]).all()
-    for i, length in enumerate((6, 8)):
-        alone = random_batch(n=2, lengths=(6, 8)).subset([i])
+    for i, length in enumerate((5, 7)):
+        alone = random_batch(n=2, lengths=(5, 7)).subset([i])
         for t in range(length):
             rows = torch.zeros(1, length, dtype=torch.bool)
             rows[0, t] = True
