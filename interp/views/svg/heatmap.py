@@ -110,7 +110,8 @@ def _grid(cells: Sequence[Sequence[tuple[str, str, str, str]]], title: str, wide
     across = min(39.0 * wide / WIDTH, wide / heads)
     down = min(across, 24.0)
     left, top, printed = 28, 2, across >= ROOMY * wide / WIDTH
-    parts, nameless = [], {}
+    parts: list[str] = []
+    nameless: dict[str, list[str]] = {}
     for row, line in enumerate(cells):
         for column, (name, style, text, label) in enumerate(line):
             x, y = left + column * across, top + row * down

@@ -31,7 +31,7 @@ def pool(pattern: np.ndarray, visible: np.ndarray, longest: int = LONGEST) -> Po
     pad = [(0, -size % block) for size in pattern.shape]
     values, seen = np.pad(np.where(visible, pattern, 0.0), pad), np.pad(visible, pad)
     shape = (values.shape[0] // block, block, values.shape[1] // block, block)
-    return Pooled(values.reshape(shape).max((1, 3)), seen.reshape(shape).any((1, 3)), block)
+    return Pooled(values.reshape(shape).max((1, 3)), np.asarray(seen.reshape(shape).any((1, 3))), block)
 
 
 def sink_mass(pattern: np.ndarray, visible: np.ndarray) -> float:
@@ -136,7 +136,8 @@ def _codes(small: Pooled) -> np.ndarray:
 
 def _runs(cells: np.ndarray, left: float, pitch: float) -> str:
     """The marked cells as one path, a rectangle for each run of a row; equal runs of following rows are joined."""
-    open_, path = {}, []
+    open_: dict[tuple[int, int], int] = {}
+    path = []
     for row in range(len(cells) + 1):
         runs = set()
         if row < len(cells):
