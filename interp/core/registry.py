@@ -43,6 +43,10 @@ class Registry(Generic[T]):
 
 def unknown(kind: str, name: str, known: list[str]) -> InterpError:
     """The error for a name that is not in ``known``, with the nearest names."""
+    return InterpError(f"find the {kind} {name!r}", f"there is no {kind} of that name", nearest(name, known))
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """What to advise for a name that is not in ``known``: the nearest names, or all of them."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    todo = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else "choose one of " + ", ".join(sorted(known))
-    return InterpError(f"find the {kind} {name!r}", f"there is no {kind} of that name", todo)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of " + ", ".join(sorted(known))

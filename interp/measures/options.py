@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from interp.core.errors import InterpError
-from interp.core.registry import unknown
+from interp.core.registry import nearest
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -17,7 +17,7 @@ def check_value(asked: str, value: Any, annotation: Any) -> None:
         return
     choices = [choice for kind in _alternatives(annotation) if get_origin(kind) is Literal for choice in get_args(kind)]
     if isinstance(value, str) and choices:
-        raise unknown(f"choice in {asked}", value, choices)
+        raise InterpError(f"measure {asked}", f"{value!r} is none of its choices", nearest(value, choices))
     raise InterpError(
         f"measure {asked}", f"the option is of type {show_annotation(annotation)}", "give a value of that type"
     )
