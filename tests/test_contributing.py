@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import interp
+from interp.measures.measure import MEASURES
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def write_norm(root: Path, tmp_path_factory):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module.write_norm
-    interp.measures.measure.MEASURES._things.pop("write_norm")
+    MEASURES._things.pop("write_norm")
 
 
 def test_the_example_of_contributing_measures_what_it_says(write_norm):
