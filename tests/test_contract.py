@@ -64,3 +64,9 @@ def test_readme_names_the_two_commands(root: Path):
         assert re.search(rf"^{command}:", makefile, flags=re.M), command
     assert "make report" in text
     assert "make test" in text
+
+
+def test_no_two_test_files_share_a_name(root: Path):
+    """Test folders are no packages, so pytest would import one of them for both."""
+    names = [path.name for path in (root / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
