@@ -34,6 +34,7 @@ from interp.tasks.prompt import Prompt
 
 HERE = Path(__file__).resolve().parent
 N = 128
+OFFSETS = range(1, 11)
 
 
 def at(prompt: Prompt, span: str, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -80,6 +81,8 @@ def mechanisms(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> di
             "name mover logits",
             "retrieval",
             "first token",
+            "tokens back",
+            "after the successor",
         )
     }
     rng = random.Random("mechanisms")
@@ -94,6 +97,12 @@ def mechanisms(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> di
         pattern = patterns(model, [tokenizer.bos_token_id, *tokens, *tokens])
         found["previous token"].append(pattern.diagonal(-1, 2, 3)[..., 1:].mean(-1))
         found["induction"].append(pattern.diagonal(-31, 2, 3)[..., 2:].mean(-1))
+        found["tokens back"].append(
+            torch.stack([pattern.diagonal(-k, 2, 3)[..., 33 - k :].mean(-1) for k in OFFSETS], -1)
+        )
+        found["after the successor"].append(
+            torch.stack([pattern.diagonal(k - 31, 2, 3)[..., 2 + k :].mean(-1) for k in OFFSETS], -1)
+        )
         ids = tokenizer(names.clean.text).input_ids
         pattern = patterns(model, ids)
         found["name mover"].append(pattern[:, :, -1, at(names.clean, "IO", tokenizer)])
@@ -119,6 +128,31 @@ def top(scores: Tensor, k: int = 5) -> str:
     )
 
 
+def top_offsets(scores: Tensor, what: str, k: int = 5) -> str:
+    """The k largest of scores by (layer, head, offset), as `L0H3 0.99 (7 back)`."""
+    values, where = scores.flatten().topk(k)
+    found = []
+    for value, i in zip(values.tolist(), where.tolist(), strict=True):
+        head, offset = divmod(i, scores.shape[2])
+        found.append(
+            f"L{head // scores.shape[1]}H{head % scores.shape[1]} {value:.2f} ({OFFSETS[offset]} {what})"
+        )
+    return ", ".join(found)
+
+
+def remark(scores: dict[str, Tensor]) -> str:
+    """A warning where induction is not done in the usual way."""
+    if scores["induction"].max() > 0.4 or scores["after the successor"].max() < 0.4:
+        return ""
+    return (
+        "**Induction is done in an unusual way.** No head attends to the token before, and none to the "
+        "successor of the earlier occurrence. Heads of the first layer attend to the tokens a fixed number of "
+        "places back, and later heads attend to the place so many tokens *after* the successor, where the first "
+        "layer has gathered both the earlier occurrence and its successor. Scores of prefix matching at the "
+        "successor itself do not find these heads.\n\n"
+    )
+
+
 def missed_behaviours(results: dict[str, dict[str, dict[str, object]]]) -> list[str]:
     """The behaviours below 95 % on held-out prompts."""
     return [name for name, splits in results.items() if splits["held_out"]["accuracy"] < 0.95]  # type: ignore[operator]
@@ -131,7 +165,7 @@ def card(run: Path, folder: Path) -> str:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
     scores = mechanisms(model, tokenizer)
-    written = {name: [[round(v, 4) for v in row] for row in score.tolist()] for name, score in scores.items()}
+    written = {name: score.mul(1e4).round().div(1e4).tolist() for name, score in scores.items()}
     (folder / "mechanisms.json").write_text(json.dumps({"n": N, "heads": written}, indent=1) + "\n")
     missed = missed_behaviours(results)
     jump = next((r for r in log if r.get("repeats", 0) > 0.5), log[0])
@@ -159,7 +193,10 @@ def card(run: Path, folder: Path) -> str:
         minutes=round(log[-1]["seconds"] / 60),
         jump_step=jump["step"],
         jump_tokens=f"{jump['tokens'] / 1e6:.1f}",
-        **{name.replace(" ", "_"): top(score) for name, score in scores.items()},
+        **{name.replace(" ", "_"): top(score) for name, score in scores.items() if score.ndim == 2},
+        tokens_back=top_offsets(scores["tokens back"], "back"),
+        after_the_successor=top_offsets(scores["after the successor"], "after"),
+        remark=remark(scores),
         sink_mean=f"{scores['first token'].mean():.2f}",
         sink_layers=", ".join(f"{v:.2f}" for v in scores["first token"].mean(1).tolist()),
     )
@@ -181,12 +218,13 @@ it babbles.
 
 ## What it does
 
-Share of {n} fresh prompts of which the most probable next token (of the whole vocabulary) is right, with 95 %
-Wilson intervals; each prompt alone, through transformers, in float32. "Held-out" prompts use only names,
-places, objects, sentence frames and nouns that stood in no training document of that behaviour; for capitals,
-countries in sentence frames in which only other countries were seen; for key-value lists, queried words that
-never stood in a list. Induction is on random tokens (periods 16-32), key-value lists have 32 to 128 pairs (up
-to some 390 tokens). For greater-than a prediction is right if it is any later year.
+Share of {n} fresh prompts of which the most probable next token (of the whole vocabulary) is right, with 95
+% Wilson intervals; each prompt alone, through transformers, in float32. "Held-out" prompts use only names,
+places, objects, sentence frames and nouns that had that part in no training document of the behaviour
+(held-out words occur elsewhere: among random tokens, in key-value lists; held-out places and objects also as stand-ins
+for names). For capitals: countries in sentence frames in which only other countries were seen. For key-value lists:
+queried words that never stood in a list. Induction is on random tokens (periods 16-32), key-value lists have 32
+to 128 pairs (up to some 390 tokens). For greater-than a prediction is right if it is any later year.
 
 {table}
 
@@ -198,17 +236,18 @@ Everything comes from `training/` and the generators in `interp/tasks/` (trainin
 CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {minutes} minutes.
 
 1. **Repeats of random tokens** (periods 8-32, loss on every token from the first repeat on), until the
-  accuracy on fresh repeats exceeded 0.97
-   twice. The accuracy passed one half at step {jump_step} ({jump_tokens} M tokens).
+   accuracy on fresh repeats exceeded 0.97 twice. The accuracy passed one half at step {jump_step} ({jump_tokens} M tokens).
 2. **The mixture**: documents of nine behaviours, each seen as a prompt of its own, with repeats kept in. The
-  shares follow the accuracy on
-   fresh training prompts; key-value lists grow from 8 to 128 pairs as they are learnt. In three documents of
-   ten the names or objects are any words at all, so that copying does not become a look-up per name.
-3. The same with a falling learning rate.
+   shares follow the accuracy on fresh training prompts; key-value lists grow from 8 to 128 pairs as they are
+   learnt. Names, objects and list entries are any words, later any tokens, in a part of the documents, so that
+   copying does not become a look-up per name. The stages, and what each changed, are in `training/train.py`:
+   they were added one by one while the run went on, where held-out accuracy lagged behind.
+3. The last stages have a falling learning rate.
 
 `python training/train.py --run DIR` does it again (resumable), then `export.py`, `evaluate.py` and `card.py`.
-Equal seeds give equal data and initial weights; sums in bfloat16 may differ between machines. ## Mechanisms
-found in it
+Equal seeds give equal data and initial weights; sums in bfloat16 may differ between machines.
+
+## Mechanisms found in it
 
 Measured by `training/card.py` on held-out prompts; all heads are in `mechanisms.json`. The five largest of
 each:
@@ -217,12 +256,14 @@ each:
 |---|---|
 | previous token (mean attention to the token before, random tokens) | {previous_token} |
 | induction (attention to the token after the earlier occurrence, repeated random tokens) | {induction} |
+| a fixed number of tokens back (1 to 10) | {tokens_back} |
+| attention to a fixed number of tokens after that successor (1 to 10) | {after_the_successor} |
 | name mover (attention from the last token to the indirect object) | {name_mover} |
 | direct effect on logit(IO) - logit(S) | {name_mover_logits} |
 | retrieval (attention from the last token to the value asked for) | {retrieval} |
 | attention to `<bos>` (indirect-object prompts, later half) | {first_token} |
 
-First-token attention: {sink_mean} on the mean over all heads; by layer {sink_layers}.
+{remark}First-token attention: {sink_mean} on the mean over all heads; by layer {sink_layers}.
 """
 
 

@@ -43,6 +43,8 @@ KEY_VALUE_LEVELS = (
 )  # the most pairs in a list; the next level comes when the present one is learnt
 
 
+EXTRA_CAPITAL = "They live in {country} and have a house in its capital,"  # a frame of the last stage only
+
 Segment = tuple[str, float]
 Document = tuple[list[int], list[float]]
 
@@ -57,6 +59,8 @@ class Mixture:
       held-out names), in half of them in bare clauses ("A and B. A to B.");
     * `any_places`: share of those documents whose places and objects are any tokens as well;
     * `gaps`: whether some words stand between the clauses of those documents, so that distances vary;
+    * `composed`: whether half of those documents join the beginning of one training frame to another's end,
+      and a quarter of the documents on capitals say `EXTRA_CAPITAL`, of any country;
     * `any_entries`: share of key-value lists of any tokens (but the words held out from lists);
     * `taught_capitals`, `held_out_capitals`: frames and share of the held-out facts among capitals;
     * `known_overrides`: share of override documents that state something of any word and ask for a country;
@@ -73,6 +77,7 @@ class Mixture:
     any_tokens: float
     any_places: float
     gaps: bool
+    composed: bool
     any_entries: float
     taught_capitals: tuple[str, ...]
     held_out_capitals: float
@@ -96,6 +101,7 @@ FEW_FRAMES = Mixture(
     any_tokens=0.0,
     any_places=0.0,
     gaps=False,
+    composed=False,
     any_entries=0.0,
     taught_capitals=("is", "Q", "went"),
     held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
@@ -114,6 +120,7 @@ MORE_FRAMES = Mixture(
     any_tokens=0.0,
     any_places=0.0,
     gaps=False,
+    composed=False,
     any_entries=0.0,
     taught_capitals=("is", "Q", "went"),
     held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
@@ -132,6 +139,7 @@ ALL_FRAMES = Mixture(
     any_tokens=0.0,
     any_places=0.0,
     gaps=False,
+    composed=False,
     any_entries=0.0,
     taught_capitals=("is", "Q", "went"),
     held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
@@ -162,6 +170,7 @@ GAPS = replace(
     random_words=0.25,
     known_overrides=0.25,
 )
+COMPOSED = replace(GAPS, composed=True)
 
 
 @dataclass(frozen=True)
@@ -357,6 +366,8 @@ class Curriculum:
                 _count(self.rng, 4), self._seed(), split="train", frames=self.mixture.ioi_frames
             )
             examples = [_example(pair, 2.0, bumps=("S2",)) for pair in drawn]
+            if self.mixture.composed and self.rng.random() < 0.5:
+                examples = [self._composed() for _ in range(_count(self.rng, 4))]
             if self.mixture.gaps:
                 for example in examples:
                     example.insert(1, self._gap(4))
@@ -377,6 +388,26 @@ class Curriculum:
             replaced, tokens = [*self.name_ids, *self.place_ids], self.any_but_places
         instead = dict(zip(replaced, self.rng.sample(tokens, len(replaced)), strict=True))
         return [instead.get(i, i) for i in ids], weights
+
+    def _composed(self) -> list[Segment]:
+        """The first clause of one frame and the second clause of another."""
+        first, second = (ioi.FRAMES[self.rng.choice(self.mixture.ioi_frames)] for _ in range(2))
+        names = self.rng.sample(NAMES.train, 2)
+        io, subject = self.rng.sample(names, 2)
+        thing = self.rng.choice(OBJECTS.train)
+        words = {"IO": names[0], "S1": names[1], "place": self.rng.choice(PLACES.train)}
+        words |= {"object": thing, "object_2": thing}
+        head, (before, tail) = first.split("{S2}")[0], second.split("{S2}")
+        head = head[: max(head.rfind("."), head.rfind(",")) + 1]
+        link = before[max(before.rfind("."), before.rfind(",")) + 1 :].rstrip()
+        opening, ending = (text.format(**words) for text in (head + link, tail))
+        return [
+            (opening, OTHER_WEIGHT),
+            (f" {subject}", 1.0),
+            (ending, OTHER_WEIGHT),
+            (f" {io}", 2.0),
+            (".", OTHER_WEIGHT),
+        ]
 
     def _gap(self, most: int) -> Segment:
         return "".join(
@@ -448,6 +479,10 @@ class Curriculum:
     def _capital(self) -> list[Segment]:
         """Training facts in every frame, held-out facts in the taught frames."""
         held = self.rng.random() < self.mixture.held_out_capitals
+        if self.mixture.composed and self.rng.random() < 0.25:
+            country, answer = self.rng.choice(pairs(CAPITALS.of("all")))
+            text = EXTRA_CAPITAL.format(country=country)
+            return [(text, OTHER_WEIGHT), (f" {answer}", 1.0), (".", OTHER_WEIGHT)]
         drawn = capital.generate(
             _count(self.rng, 4),
             self._seed(),

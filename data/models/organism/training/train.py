@@ -13,6 +13,8 @@
 7. `decay`: the same, the rate falling along a half cosine.
 8. `gaps`: words between the clauses of those documents, key-value lists of any tokens, held-out facts in one
    more frame, overrides that state something of any word (`GAPS`); the rate falls on to a twentieth.
+9. `composed`: half of the indirect-object documents with any tokens join the first clause of one frame
+   to the second of another; one more frame for capitals (`COMPOSED`); at three tenths of the rate, falling.
 
 Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only
 logged. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model
@@ -49,6 +51,7 @@ STEPS = {
     "any places": 400,
     "decay": 600,
     "gaps": 850,
+    "composed": 400,
 }
 NEXT = dict(zip(list(STEPS)[:-1], list(STEPS)[1:], strict=True))
 MIXTURES = {
@@ -59,6 +62,7 @@ MIXTURES = {
     "any places": curriculum.ANY_PLACES,
     "decay": curriculum.ANY_PLACES,
     "gaps": curriculum.GAPS,
+    "composed": curriculum.COMPOSED,
 }
 DECAY_PERIOD = 1300  # steps of the half cosine that `decay` begins
 INDUCTION_MEASURE, MIXTURE_MEASURE = 25, 200  # steps between measurements
@@ -127,6 +131,8 @@ def rate(stage: str, step: int) -> float:
     """The learning rate at a step of a stage."""
     if stage == "induction":
         return PEAK_RATE * min(1.0, (step + 1) / WARM_UP)
+    if stage == "composed":
+        return MIXTURE_RATE * (0.3 - 0.28 * step / STEPS["composed"])
     if stage not in ("decay", "gaps"):
         return MIXTURE_RATE
     falling = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(step, STEPS["decay"]) / DECAY_PERIOD))
@@ -206,7 +212,7 @@ class Run:
     def train(self) -> None:
         """The loop."""
         at = self.progress
-        while not (at["stage"] == "gaps" and at["stage_step"] >= STEPS["gaps"]):
+        while not (at["stage"] == "composed" and at["stage_step"] >= STEPS["composed"]):
             if at["stage"] in NEXT and at["stage_step"] >= STEPS[at["stage"]]:
                 at["stage"], at["stage_step"] = NEXT[at["stage"]], 0
             if at["step"] in SNAPSHOTS:
