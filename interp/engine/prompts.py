@@ -127,7 +127,8 @@ def selected(prompts: Prompts, positions: str | tuple[str | int, ...] | None, at
              of_keys: bool = False, length: int | None = None) -> Tensor:
     """The real tokens that a position spec selects: bool [n, position].
 
-    Raises InterpError for a span that the batch does not name, and for an index beyond every prompt.
+    Raises InterpError for a span that the batch does not name, and for an index beyond the length to which prompts are
+    padded. A prompt that is too short for an index has nothing selected.
     """
     real = prompts.real(attention, of_keys, prompts.mask.shape[1] if length is None else length)
     if positions is None:
@@ -144,8 +145,8 @@ def selected(prompts: Prompts, positions: str | tuple[str | int, ...] | None, at
             span = _span(prompts, position, real)
             chosen |= (places >= span[:, :1]) & (places < span[:, 1:])
         else:
-            if not -int(count.max()) <= position < int(count.max()):
-                raise InterpError(f"select token {position}", f"the longest prompt has {int(count.max())} tokens",
+            if not -real.shape[1] <= position < real.shape[1]:      # of the whole batch: these may be its shorter prompts
+                raise InterpError(f"select token {position}", f"no prompt has more than {real.shape[1]} tokens",
                                   "count from 0 over real tokens, or negative from the last")
             chosen |= order == (position if position >= 0 else count + position)
     return chosen & real

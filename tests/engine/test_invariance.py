@@ -104,3 +104,21 @@ def test_mean_over_another_batch():
         found = activations(model, batch, [item.site], interventions=item)[item.site]
         for i in range(2):
             torch.testing.assert_close(found[i, int(batch.spans["S"][i, 0]), 2], mean[2].float(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("index", [6, -7])
+def test_a_token_that_only_some_chunks_have(side, index):
+    """Chunks in which every prompt is too short for an index are left unchanged, as these prompts are in the whole batch."""
+    clean = [[1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
+    corrupt = [[2, *row[1:-1], row[-1] + 20] for row in clean]
+    batch = from_tokens(clean, corrupt, 30, 31, padding_side=side)
+    items = Intervention("z", 0, 1, index, Resample("corrupt"))
+    whole, chunked = (metric_values(MODELS["llama"], batch, items, batch_size=size) for size in (None, 3))
+    np.testing.assert_allclose(chunked, whole, atol=1e-5)
+    for size in (1, 2):
+        chunked = metric_values(MODELS["llama"], batch, items, batch_size=size)
+        np.testing.assert_allclose(chunked, whole, atol=1e-5)
+    untouched = metric_values(MODELS["llama"], batch)
+    np.testing.assert_allclose(whole[:2], untouched[:2], atol=1e-6)
+    assert abs(whole[2] - untouched[2]) > 1e-5

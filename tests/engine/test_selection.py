@@ -124,7 +124,7 @@ def test_kv_heads_serve_a_group(model):
     (Intervention("z", 3, 0, None, Zero()), "layers go from 0 to 2"),
     (Intervention("z", 0, 0, None, Zero(), "cross"), "the model has no cross attention"),
     (Intervention("z", 0, 0, "S3", Zero()), "did you mean 'S'"),
-    (Intervention("z", 0, 0, 9, Zero()), "the longest prompt has 9 tokens"),
+    (Intervention("z", 0, 0, 9, Zero()), "no prompt has more than 9 tokens"),
     (Intervention("pattern", 0, 0, None, RowEdit({"S": 1.0})), "cannot see the key"),
     (Intervention("pattern", 0, 0, "end", RowEdit({8: 1.0})), "prompt 0 has no key 8"),
     (Intervention("z", 0, 0, None, Add(torch.zeros(5))), "does not fit the site"),
