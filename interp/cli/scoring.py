@@ -47,7 +47,9 @@ def score(
             raise unknown("measure", name, list(entries))
     if task and prompts:
         raise InterpError("choose prompts", "both a task and a file were given", "give one of --task and --prompts")
-    (chosen,) = tasks_of([task] if task else [], prompts[:1] if prompts else None)
+    if prompts and len(prompts) > 1:
+        raise InterpError("choose prompts", f"{len(prompts)} files were given", "score one file at a time")
+    (chosen,) = tasks_of([task] if task else [], prompts)
     theirs = {
         name: [
             option.name

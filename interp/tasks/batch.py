@@ -202,10 +202,18 @@ class Batch:
         content = json.dumps([self.clean.rows(), self.corrupt.rows(), answers, wrong], separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
 
+    def positions_sha256(self) -> str:
+        """Hash of where the named positions stand, counted from each prompt's first token; padding does not count."""
+        content = json.dumps([
+            {name: (span - tokens.start[:, None].to(span.device)).tolist() for name, span in sorted(spans.items())}
+            for tokens, spans in ((self.clean, self.spans), (self.corrupt, self.corrupt_spans))], separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
     def provenance_dict(self) -> dict[str, Any]:
-        """The task part of a ``Provenance``: name, version, seed, n, options, tokens_sha256."""
+        """The task part of a ``Provenance``: name, version, seed, n, options, tokens_sha256, positions_sha256."""
         origin = {"version": None, "seed": None, "options": {}} | dict(self.origin)
-        return {"name": self.task, **origin, "n": self.n, "tokens_sha256": self.tokens_sha256()}
+        return {"name": self.task, **origin, "n": self.n, "tokens_sha256": self.tokens_sha256(),
+                "positions_sha256": self.positions_sha256()}
 
 
 def _differ(batch: Batch, i: int, names: set[str]) -> bool:

@@ -48,6 +48,10 @@ def refused(run, words, left: Path, *patterns: str) -> None:
             ["option --knd", "did you mean --kind"],
         ),
         (["score", "ablation", "--modell", "MODEL", "--task", "ioi"], ["option --modell", "did you mean --model"]),
+        (
+            ["score", "ablation", "--model", "MODEL", "--prompts", "good", "--prompts", "multi"],
+            ["2 files were given", "one file at a time"],
+        ),
         (["score", "ablation", "--kind", "zro", "--model", "MODEL", "--prompts", "good"], ["'zro'", "did you mean 'zero'?"]),
         (
             ["score", "ablation", "--corruption", "abd", "--model", "organism", "--task", "ioi"],

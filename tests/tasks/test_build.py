@@ -148,7 +148,20 @@ def test_the_hash_is_of_the_tokens():
     hashes = {made(other).tokens_sha256() for other in others}
     assert len(hashes) == 5
     assert made(pair()).provenance_dict() == {"name": "letters", "version": None, "seed": None, "options": {}, "n": 1,
-                                              "tokens_sha256": made(pair()).tokens_sha256()}
+                                              "tokens_sha256": made(pair()).tokens_sha256(),
+                                              "positions_sha256": made(pair()).positions_sha256()}
+
+
+def test_the_same_tokens_marked_elsewhere_are_another_question():
+    """Scores at a position named alike must not be found under one key where the name stands elsewhere."""
+    def marked(at, side="right"):
+        pairs = [PromptPair(Prompt("", {"S": at}, row), Prompt("", {"S": at}, (9, *row[1:])), 20, (30,))
+                 for row in ((1, 2, 3), (4, 5, 6, 7))]
+        return build(pairs, name="ids", padding_side=side).provenance_dict()
+
+    assert marked((0, 1)) == marked((0, 1), "left")
+    assert marked((0, 1)) != marked((1, 2))
+    assert marked((0, 1))["tokens_sha256"] == marked((1, 2))["tokens_sha256"]
 
 
 def test_another_metric():
