@@ -161,7 +161,7 @@ def collect_code() -> dict[str, str | bool | None]:
     package = Path(__file__).parents[1]
     if _git(package, "ls-files", "--error-unmatch", "core/provenance.py") is None:
         return {"revision": None, "dirty": None}
-    changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    changed = _git(package, "status", "--porcelain", "--", ".")
     return {"revision": _git(package, "rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
 
 

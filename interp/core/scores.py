@@ -130,12 +130,14 @@ class HeadScores:
     def normalized(self, confidence: float = 0.95, n_boot: int = 2000, seed: int = 0) -> Normalized:
         """Scores as a fraction of the whole effect, with a paired bootstrap interval.
 
-        Raises ``InterpError`` where the measure has no normalizer, where its mean vanishes, or where the interval of its
-        mean contains zero: the fraction would then be of any size and sign.
+        Raises ``InterpError`` where the measure has no normalizer, where there is one prompt only, where its mean
+        vanishes, or where the interval of its mean contains zero: the fraction would then be of any size and sign.
         """
         asked = f"normalise {self.provenance.measure}"
         if self.normalizer is None:
             raise InterpError(asked, "the measure has no whole effect to divide by", "use the raw values")
+        if self.n_prompts < 2:
+            raise InterpError(asked, "a fraction of one prompt has no interval", "use more prompts, or the raw values")
         whole = self.normalizer
         mean = float(np.nanmean(whole)) if np.isfinite(whole).any() else float("nan")
         scale = max([1.0, *(float(np.nanmax(np.abs(x), initial=0)) for x in self.baselines.values())])

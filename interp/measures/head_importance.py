@@ -57,6 +57,9 @@ def head_importance(
     Raises:
         InterpError: the metric is not differentiable; a layer whose importances all vanish cannot be normalised.
     """
+    if metric is not None and loss != "metric":
+        raise InterpError("measure head importance by a metric", f"loss={loss!r} is the task's own loss and has no metric",
+                          "use loss='metric' as well, or leave metric out")
     stack = model.stack(attention)
     measured = metric_of("answer_logprob") if loss == "answer" else metric_of_run(batch, metric)
     sites = [Site("z", layer, stack.attention) for layer in range(stack.n_layers)]

@@ -50,6 +50,11 @@ def places(model: Any, batch: Any, prompts: Prompts, positions: Positions, site:
         wanted = [positions]
     else:
         wanted, axes = list(positions), {"position": tuple(positions)}
+    if len(set(wanted)) < len(wanted):
+        raise InterpError(f"measure at the positions {positions!r}", "a position is named twice", "name each once")
+    if "each" in wanted:
+        raise InterpError(f"measure at the positions {positions!r}", "'each' means every token in turn and stands alone",
+                          "use positions='each', or name the positions")
     for name in wanted:
         if isinstance(name, str) and name != "end" and name not in batch.spans:
             raise unknown(f"position of {batch.task}", name, sorted({"each", "end", *batch.spans}))

@@ -110,6 +110,9 @@ def _pair(pair: PromptPair, tokenizer: Any, first: tuple[int, ...], place: str, 
         raise InterpError(asked, f"right and wrong answers share the token {_pieces(tokenizer, both)[0]!r}",
                           "use answers that differ")
     used = {*clean.ids, *corrupt.ids, *good, *bad}
+    if vocab_size == 0:
+        raise InterpError(asked, "the model has no output over a vocabulary to answer with",
+                          "load the model with its language-model head")
     if vocab_size is not None and not 0 <= min(used) <= max(used) < vocab_size:
         token = min(used) if min(used) < 0 else max(used)
         raise InterpError(asked, f"the token {token} is none of the {vocab_size} of the model", "use the model's own tokens")

@@ -70,7 +70,8 @@ def test_one_prompt_has_a_value_and_no_interval():
     assert np.isnan(low[0, 0])
     assert np.isnan(high[0, 0])
     row = made.top().iloc[0]
-    assert (row["mean"], row["normalized"], row["significant"]) == (2.0, 0.5, False)
+    assert (row["mean"], row["significant"]) == (2.0, False)
+    assert np.isnan(row["normalized"])  # a fraction without an interval is not shown
     assert np.isnan([row["low"], row["p"], row["normalized_low"]]).all()
 
 

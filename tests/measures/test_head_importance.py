@@ -61,3 +61,27 @@ def test_the_metric_in_place_of_the_loss():
     assert not np.allclose(scores.values, interp.measures.head_importance(model, batch).values)
     with pytest.raises(InterpError):
         interp.measures.head_importance(model, batch, loss="metric", metric="accuracy")
+
+
+def test_a_metric_is_refused_where_the_loss_does_not_use_it():
+    model = interp.load(tiny("llama"))
+    batch = interp.tasks.from_tokens([[3, 4, 5]], [[3, 6, 5]], answer=[7], wrong=[8])
+    with pytest.raises(InterpError, match="loss='metric'"):
+        interp.measures.head_importance(model, batch, metric="answer_logprob")
+
+
+@pytest.mark.parametrize(("positions", "says"), [(("end", "end"), "named twice"), (("each", "end"), "stands alone")])
+def test_positions_that_make_no_axis_are_refused(positions, says):
+    model = interp.load(tiny("llama"))
+    batch = interp.tasks.from_tokens([[3, 4, 5]], [[3, 6, 5]], answer=[7], wrong=[8])
+    with pytest.raises(InterpError, match=says):
+        interp.measures.activation_patching(model, batch, positions=positions)
+
+
+def test_one_prompt_gives_no_fraction():
+    model = interp.load(tiny("llama"))
+    batch = interp.tasks.from_tokens([[3, 4, 5]], [[3, 6, 5]], answer=[7], wrong=[8])
+    scores = interp.measures.activation_patching(model, batch)
+    with pytest.raises(InterpError, match="no interval"):
+        scores.normalized()
+    assert scores.top(1)["normalized"].isna().all()
