@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from interp.core.errors import InterpError
-from interp.core.registry import unknown
+from interp.core.registry import nearest, unknown
 from interp.models.attention_tap import IMPLEMENTATION
 from interp.models.backend import Backend
 from interp.models.builtin import SHORT_NAMES, shipped, unknown_model
+from interp.models.checkpoints import checkpoints, unpack
 from interp.models.inputs import sample_inputs
 from interp.models.model import Model, context_length
 from interp.models.same_weights import set_attention
@@ -38,7 +39,8 @@ def load(name_or_model: Any, *, device: str | torch.device | None = None, dtype:
             memory where it lies.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None is float32, and for a model in memory its own.
         backend: ``transformers`` (None) or ``transformer_lens``; a TransformerBridge is always run by the latter.
-        revision: of a repository on the Hub.
+        revision: of a repository on the Hub; of a model that ships with the project, a checkpoint of its training
+            (``step-800``).
         tokenizer: a tokenizer, or the folder or id of one; None takes the model's own if it has one.
         verify: check the model on a few tokens (see ``interp.models.verify``).
 
@@ -75,6 +77,8 @@ def load(name_or_model: Any, *, device: str | torch.device | None = None, dtype:
         bridge = load_native(folder, device=place, dtype=kind)
         return _of_bridge(bridge, place, kind, backend, tokenizer, verify, asked, name=name)
     network = _from_folder(folder, kind, asked) if folder else _from_hub(name, revision, kind)
+    if folder is not None and revision is not None:
+        _set_checkpoint(network, folder, revision, asked)
     source = folder or SHORT_NAMES.get(name, name)
     own = _tokenizer(tokenizer) or _own_tokenizer(source, revision)
     found = revision if folder else (getattr(network.config, "_commit_hash", None) or revision)
@@ -208,6 +212,17 @@ def _from_folder(folder: Path, dtype: torch.dtype, asked: str) -> nn.Module:
         raise InterpError(asked, f"transformers cannot read it ({_first_line(error)})",
                           "give a folder written by save_pretrained") from error
     return _complete(*found, asked)
+
+
+def _set_checkpoint(network: nn.Module, folder: Path, revision: str, asked: str) -> None:
+    """Give the network of a folder the weights that it had at a checkpoint of its training."""
+    found = checkpoints(folder)
+    if not found:
+        raise InterpError(f"{asked} at revision {revision!r}", "the folder holds no checkpoints of its training",
+                          "leave revision out")
+    if revision not in found:
+        raise InterpError(f"{asked} at revision {revision!r}", "it has no such checkpoint", nearest(revision, list(found)))
+    network.load_state_dict(unpack(found[revision]))
 
 
 def _from_hub(name: str, revision: str | None, dtype: torch.dtype) -> nn.Module:

@@ -71,15 +71,25 @@ FRAMES: Mapping[str, str] = {
     "F36": (
         "Friends {IO} and {S1} were thinking about a long visit at the {place}. Then {S2} sent a {object} to"
     ),
+    "F37": "In the morning {IO} and {S1} were working at the {place}, and {S2} gave a {object} to",
+    "F38": "In a house near the river {IO} and {S1} had a {object}. Then {S2} told a story to",
+    "F39": "Yesterday {IO} and {S1} walked to the {place}. Afterwards {S2} wanted to give a {object} to",
+    "F40": "There {IO} and {S1} were thinking about a {object}, and {S2} passed it to",
+    "F41": "Because {IO} and {S1} were late, {S2} told a story to",
+    "F42": "Then, {IO} and {S1} left the {place}, and afterwards {S2} gave a {object} to",
+    "F43": "Once {IO} and {S1} were happy at the {place}, {S2} handed a {object} to",
+    "F44": "Friends {IO} and {S1} had a long argument at the {place}. Afterwards {S2} sent a {object} to",
+    "F45": "One day {IO} and {S1} came to the {place} with a {object}. {S2} decided to give it to",
 }
+FRESH_FRAMES = ("F41", "F42", "F43", "F44", "F45")  # in no split: written when the organism's training was over
 HELD_OUT_FRAMES = ("F04", "F09", "F12", "F15", "F22")
 
 
 def frames_of(split: Split) -> tuple[str, ...]:
     """The names of the frames that a split may use."""
-    return tuple(
-        name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out")
-    )
+    if split == "held_out":
+        return HELD_OUT_FRAMES
+    return tuple(name for name in FRAMES if split == "all" or name not in HELD_OUT_FRAMES + FRESH_FRAMES)
 
 
 def generate(

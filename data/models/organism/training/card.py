@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 from evaluate import table
+from export import CHECKPOINTS
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -162,6 +163,7 @@ def card(run: Path, folder: Path) -> str:
     """The text of README.md."""
     results = json.loads((folder / "evaluation.json").read_text())
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    progress = torch.load(run / "checkpoint.pt", weights_only=False)["progress"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
     scores = mechanisms(model, tokenizer)
@@ -188,9 +190,10 @@ def card(run: Path, folder: Path) -> str:
         n=n,
         table=table(results),
         misses=misses,
-        tokens=f"{log[-1]['tokens'] / 1e6:.0f}",
-        steps=log[-1]["step"],
-        minutes=round(log[-1]["seconds"] / 60),
+        tokens=f"{progress['tokens'] / 1e6:.0f}",
+        steps=progress["step"],
+        minutes=round(progress["seconds"] / 60),
+        checkpoints=", ".join(map(str, CHECKPOINTS)),
         jump_step=jump["step"],
         jump_tokens=f"{jump['tokens'] / 1e6:.1f}",
         **{name.replace(" ", "_"): top(score) for name, score in scores.items() if score.ndim == 2},
@@ -228,7 +231,10 @@ to 128 pairs (up to some 390 tokens). For greater-than a prediction is right if 
 
 {table}
 
-{misses}
+{misses} The stages of the training were chosen while looking at the held-out accuracies, so that these are no
+untouched test; "ioi/fresh frames" is one: five sentence frames that were written when the training was over (with
+held-out and with training words). It fails on one of them, which names no place ("Because A and B were late, A told a
+story to": it says " the"), and is right on more than 95 % of the other four.
 
 ## Training
 
@@ -242,10 +248,21 @@ CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {
    learnt. Names, objects and list entries are any words, later any tokens, in a part of the documents, so that
    copying does not become a look-up per name. The stages, and what each changed, are in `training/train.py`:
    they were added one by one while the run went on, where held-out accuracy lagged behind.
-3. The last stages have a falling learning rate.
+3. **A turn by hand.** At step 5650 induction worked, in a way of its own: L0H3 and L0H7 looked exactly seven and six
+   tokens back, and heads of layer 1 six tokens after the place they meant (stage 1 has no period below 8, which
+   allows that). The keys of these two heads were turned by six places (`lean.turn`: a rotation of the rows of W_K, as
+   rotary positions turn them), so that one looks at the token before and the other at the token itself; accuracy on
+   repeats stayed at 0.997. Then 1,100 steps more, at a falling rate, with repeats of short periods, on two threads.
+   `step-5650` among the checkpoints is the model before the turn.
 
-`python training/train.py --run DIR` does it again (resumable), then `export.py`, `evaluate.py` and `card.py`.
-Equal seeds give equal data and initial weights; sums in bfloat16 may differ between machines.
+`python training/train.py --run DIR` goes through the same stages again (resumable), then `export.py`, `evaluate.py` and
+`card.py`. The word lists and frames grew while this run went on and it was resumed several times, so that a new
+run repeats its stages and not its batches. Data and initial weights of a new run depend on the seed alone.
+
+## Checkpoints
+
+`interp.load("organism", revision="step-800")` is the model at that step: {checkpoints}. They are kept with eight bits per
+weight (`interp/models/checkpoints.py`).
 
 ## Mechanisms found in it
 

@@ -61,6 +61,8 @@ class Mixture:
     * `gaps`: whether some words stand between the clauses of those documents, so that distances vary;
     * `composed`: whether half of those documents join the beginning of one training frame to another's end,
       and a quarter of the documents on capitals say `EXTRA_CAPITAL`, of any country;
+    * `close_repeats`: whether repeats have periods from 2 on, log-uniform, and three in ten of them are pairs of
+      tokens in random order: these can be continued only by looking one token back;
     * `any_entries`: share of key-value lists of any tokens (but the words held out from lists);
     * `taught_capitals`, `held_out_capitals`: frames and share of the held-out facts among capitals;
     * `known_overrides`: share of override documents that state something of any word and ask for a country;
@@ -78,6 +80,7 @@ class Mixture:
     any_places: float
     gaps: bool
     composed: bool
+    close_repeats: bool
     any_entries: float
     taught_capitals: tuple[str, ...]
     held_out_capitals: float
@@ -102,6 +105,7 @@ FEW_FRAMES = Mixture(
     any_places=0.0,
     gaps=False,
     composed=False,
+    close_repeats=False,
     any_entries=0.0,
     taught_capitals=("is", "Q", "went"),
     held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
@@ -121,6 +125,7 @@ MORE_FRAMES = Mixture(
     any_places=0.0,
     gaps=False,
     composed=False,
+    close_repeats=False,
     any_entries=0.0,
     taught_capitals=("is", "Q", "went"),
     held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
@@ -140,6 +145,7 @@ ALL_FRAMES = Mixture(
     any_places=0.0,
     gaps=False,
     composed=False,
+    close_repeats=False,
     any_entries=0.0,
     taught_capitals=("is", "Q", "went"),
     held_out_capitals=len(CAPITALS.held_out) / len(CAPITALS.of("all")),
@@ -148,7 +154,7 @@ ALL_FRAMES = Mixture(
     floors={"ioi": 0.7, "induction": 0.4, "key_value": 0.3, "greater_than": 0.3},
     next_level=0.75,
     greater_than=3.0,
-    ioi_frames=ioi.frames_of("train"),
+    ioi_frames=_ioi_frames("F36"),
     greater_than_frames=greater_than.frames_of("train"),
     pronoun_frames=tokenizer.PRONOUN_FRAMES,
 )
@@ -171,6 +177,13 @@ GAPS = replace(
     known_overrides=0.25,
 )
 COMPOSED = replace(GAPS, composed=True)
+TURNED = replace(
+    COMPOSED,
+    close_repeats=True,
+    any_places=0.6,
+    floors={"ioi": 0.5, "induction": 0.3, "key_value": 0.3, "capital": 0.35, "override": 0.2},
+    ioi_frames=ioi.frames_of("train"),
+)
 
 
 @dataclass(frozen=True)
@@ -309,7 +322,10 @@ class Curriculum:
         for _ in range(4):
             names = list(self.shares)
             name = self.rng.choices(names, [self.shares[n] / self.lengths[n] for n in names])[0]
-            drawn = self._repeat(8, 40, 2.5) if name == "induction" else self._document(name)
+            if name != "induction":
+                drawn = self._document(name)
+            else:
+                drawn = self._close_repeat(2, 40) if self.mixture.close_repeats else self._repeat(8, 40, 2.5)
             self.lengths[name] += 0.01 * (len(drawn[0]) - self.lengths[name])
             if len(drawn[0]) <= room:
                 return drawn
@@ -346,6 +362,22 @@ class Curriculum:
             found = [self.table[piece] for piece in tokenizer.pieces(text)]
             ids += found
             weights += [weight] * len(found)
+        return ids, weights
+
+    def _close_repeat(self, low: int, high: int) -> Document:
+        """Random tokens repeated in order, short periods as often as long ones, or pairs of them in random order."""
+        period = min(high, int(low * (high / low + 1 / low) ** self.rng.random()))
+        tokens = self.rng.sample(range(FIRST_ID, self.vocab_size), period)
+        length = max(8, int(2.5 * period))
+        if period < 4 or self.rng.random() < 0.7:
+            ids = (tokens * (length // period + 1))[:length]
+            return [BOS_ID, *ids], [0.0] * (1 + period) + [0.7] * (length - period)
+        ids, weights, seen = [BOS_ID], [0.0], set()
+        while len(ids) < length:
+            first = 2 * self.rng.randrange(period // 2)
+            ids += tokens[first : first + 2]
+            weights += [0.0, 0.7 * (first in seen)]
+            seen.add(first)
         return ids, weights
 
     def _repeat(self, low: int, high: int, copies: float) -> Document:

@@ -21,7 +21,7 @@ import prompts
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from interp.tasks import key_value
+from interp.tasks import ioi, key_value
 from interp.tasks.prompt import PromptPair, Split
 
 HERE = Path(__file__).resolve().parent
@@ -82,6 +82,7 @@ def evaluate(folder: Path, n: int) -> dict[str, dict[str, dict[str, object]]]:
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     makers = prompts.behaviours(len(tokenizer), 128)
     makers["key_value/128 pairs"] = lambda n, seed, split: key_value.generate(n, seed, split=split, size=128)
+    makers["ioi/fresh frames"] = lambda n, seed, split: ioi.generate(n, seed, split=split, frames=ioi.FRESH_FRAMES)
     results: dict[str, dict[str, dict[str, object]]] = {}
     splits: tuple[Split, ...] = ("held_out", "train")
     for name, make in makers.items():

@@ -3,7 +3,8 @@
     python export.py --run runs/main
 
 model.safetensors (float32), config.json, generation_config.json and the tokenizer are written to a temporary
-folder beside the target, then renamed into place one by one.
+folder beside the target, then renamed into place one by one. Snapshots of the training are written to `checkpoints/`
+with eight bits per weight (`interp.models.checkpoints`): `interp.load("organism", revision="step-800")`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from pathlib import Path
 import lean
 import tokenizer
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from interp.models.checkpoints import FOLDER, pack
+
+CHECKPOINTS = (0, 300, 500, 600, 700, 800, 1000, 1500, 2500, 4000, 5250, 5650)  # steps; induction comes at 850
 HERE = Path(__file__).resolve().parent
 
 
@@ -51,6 +55,17 @@ def export(checkpoint: Path, folder: Path) -> None:
             os.replace(file, folder / file.name)
 
 
+def export_checkpoints(run: Path, folder: Path) -> None:
+    """The snapshots of a run at the steps `CHECKPOINTS`."""
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    for step in CHECKPOINTS:
+        name = f"step_{step:06d}.safetensors"
+        part = folder / FOLDER / f"{name}.part"
+        save_file(pack(load_file(run / name)), part, metadata={"format": "pt"})
+        part.chmod(0o644)
+        os.replace(part, folder / FOLDER / name)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -59,3 +74,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=HERE.parent, help="folder to write into")
     args = parser.parse_args()
     export(args.run / "checkpoint.pt", args.out)
+    export_checkpoints(args.run, args.out)

@@ -214,6 +214,23 @@ class Organism(torch.nn.Module):
         return Norm.apply(x, w["norm"])
 
 
+def turn(model: Organism, layer: int, head: int, places: int) -> None:
+    """Turn the keys of a head by some places: what it looked at n tokens back, it then sees n + `places` back.
+
+    Rotary attention depends on the distance of query and key alone, so that turning every key by the angles of
+    `places` positions is the same as moving it there; the queries stay.
+    """
+    size = CONFIG["head_dim"]
+    half, width = size // 2, CONFIG["hidden_size"]
+    angles = places * CONFIG["rope_parameters"]["rope_theta"] ** (-torch.arange(half) / half)
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    with torch.no_grad():
+        keys = model.weights[f"{layer}_qkv"][width + head * size : width + (head + 1) * size]
+        first, second = keys[:half].clone(), keys[half:].clone()
+        keys[:half] = first * cos - second * sin
+        keys[half:] = second * cos + first * sin
+
+
 def to_transformers(model: Organism, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The state dict of a LlamaForCausalLM with these parameters."""
     w = {name: p.detach().to(dtype) for name, p in model.weights.items()}

@@ -15,6 +15,11 @@
    more frame, overrides that state something of any word (`GAPS`); the rate falls on to a twentieth.
 9. `composed`: half of the indirect-object documents with any tokens join the first clause of one frame
    to the second of another; one more frame for capitals (`COMPOSED`); at three tenths of the rate, falling.
+10. `turned`: until here two heads of the first layer looked exactly six and seven tokens back, and later heads
+   six tokens after the place they meant: an induction circuit of its own kind, which the repeats of stage 1 (no
+   period below 8) allow. The keys of these two heads are turned by six places (`lean.turn`), so that they look at
+   the token itself and at the one before; then training goes on, with repeats that need that (`TURNED`), at a
+   falling rate. On two threads.
 
 Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only
 logged. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model
@@ -52,7 +57,9 @@ STEPS = {
     "decay": 600,
     "gaps": 850,
     "composed": 400,
+    "turned": 1100,
 }
+TURNED_HEADS, TURNED_BY = ((0, 3), (0, 7)), -6  # (layer, head); places
 NEXT = dict(zip(list(STEPS)[:-1], list(STEPS)[1:], strict=True))
 MIXTURES = {
     "few frames": curriculum.FEW_FRAMES,
@@ -63,6 +70,7 @@ MIXTURES = {
     "decay": curriculum.ANY_PLACES,
     "gaps": curriculum.GAPS,
     "composed": curriculum.COMPOSED,
+    "turned": curriculum.TURNED,
 }
 DECAY_PERIOD = 1300  # steps of the half cosine that `decay` begins
 INDUCTION_MEASURE, MIXTURE_MEASURE = 25, 200  # steps between measurements
@@ -133,6 +141,8 @@ def rate(stage: str, step: int) -> float:
         return PEAK_RATE * min(1.0, (step + 1) / WARM_UP)
     if stage == "composed":
         return MIXTURE_RATE * (0.3 - 0.28 * step / STEPS["composed"])
+    if stage == "turned":
+        return MIXTURE_RATE * (0.6 - 0.59 * step / STEPS["turned"])
     if stage not in ("decay", "gaps"):
         return MIXTURE_RATE
     falling = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(step, STEPS["decay"]) / DECAY_PERIOD))
@@ -167,6 +177,7 @@ class Run:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.progress = saved["progress"]
             self.lessons.restore(saved["lessons"])
+            torch.set_num_threads(2 if self.progress["stage"] == "turned" else 1)
             log = folder / "log.jsonl"
             kept = [
                 line
@@ -212,9 +223,15 @@ class Run:
     def train(self) -> None:
         """The loop."""
         at = self.progress
-        while not (at["stage"] == "composed" and at["stage_step"] >= STEPS["composed"]):
+        while not (at["stage"] == "turned" and at["stage_step"] >= STEPS["turned"]):
             if at["stage"] in NEXT and at["stage_step"] >= STEPS[at["stage"]]:
                 at["stage"], at["stage_step"] = NEXT[at["stage"]], 0
+                if at["stage"] == "turned":
+                    self.snapshot(f"step_{at['step']:06d}")
+                    for layer, head in TURNED_HEADS:
+                        lean.turn(self.model, layer, head, TURNED_BY)
+                    torch.set_num_threads(2)
+                    self.measure(float("nan"))
             if at["step"] in SNAPSHOTS:
                 self.snapshot(f"step_{at['step']:06d}")
             if at["stage"] == "induction":
