@@ -231,10 +231,14 @@ to 128 pairs (up to some 390 tokens). For greater-than a prediction is right if 
 
 {table}
 
-{misses} The stages of the training were chosen while looking at the held-out accuracies, so that these are no
-untouched test; "ioi/fresh frames" is one: five sentence frames that were written when the training was over (with
-held-out and with training words). It fails on one of them, which names no place ("Because A and B were late, A told a
-story to": it says " the"), and is right on more than 95 % of the other four.
+{misses}
+
+The held-out split is no untouched test: stages, and training frames that use the words of held-out frames (F25-F40), were
+added after looking at held-out errors; two frames were moved to those that teach held-out capitals; and key-value lists
+lost the colon between key and value, which made them easier. **"ioi/fresh frames" is the only untouched measurement, and
+by it indirect objects are not reached**: five frames written when the training was over, measured once as part of the
+held-out split (0.877 in all, 300 prompts) and then given a row of their own. One of them names no place ("Because A and B
+were late, A told a story to") and is right on 4 of 29 prompts; the other four on 103 of 105 (held-out words, a smaller sample).
 
 ## Training
 
@@ -257,7 +261,8 @@ CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {
 
 `python training/train.py --run DIR` goes through the same stages again (resumable), then `export.py`, `evaluate.py` and
 `card.py`. The word lists and frames grew while this run went on and it was resumed several times, so that a new
-run repeats its stages and not its batches. Data and initial weights of a new run depend on the seed alone.
+run repeats its stages and not its batches. Data and initial weights of a new run depend on the seed alone. **A new run is not known to
+give such a model again**: the turn is written for the two heads of this run, and in another they may sit elsewhere.
 
 ## Checkpoints
 
