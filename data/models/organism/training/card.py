@@ -238,7 +238,8 @@ added after looking at held-out errors; two frames were moved to those that teac
 lost the colon between key and value, which made them easier. **"ioi/fresh frames" is the only untouched measurement, and
 by it indirect objects are not reached**: five frames written when the training was over, measured once as part of the
 held-out split (0.877 in all, 300 prompts) and then given a row of their own. One of them names no place ("Because A and B
-were late, A told a story to") and is right on 4 of 29 prompts; the other four on 103 of 105 (held-out words, a smaller sample).
+were late, A told a story to") and is right on 4 of 29 prompts; the other four on 103 of 105 (held-out words, a smaller
+sample).
 
 ## Training
 
@@ -261,7 +262,8 @@ CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {
 
 `python training/train.py --run DIR` goes through the same stages again (resumable), then `export.py`, `evaluate.py` and
 `card.py`. The word lists and frames grew while this run went on and it was resumed several times, so that a new
-run repeats its stages and not its batches. Data and initial weights of a new run depend on the seed alone. **A new run is not known to
+run repeats its stages and not its batches. Data and initial weights of a new run depend on the seed alone.
+**A new run is not known to
 give such a model again**: the turn is written for the two heads of this run, and in another they may sit elsewhere.
 
 ## Checkpoints
