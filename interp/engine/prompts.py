@@ -95,7 +95,8 @@ def last(mask: Tensor) -> Tensor:
 
 
 def sides(model: Any, batch: Any) -> dict[str, Prompts]:
-    """The runs that ``batch`` offers: ``clean`` and ``corrupt`` of a Batch; ``tokens`` for Tokens or a mapping of inputs.
+    """The runs that ``batch`` offers: ``clean`` and ``corrupt`` of a Batch; ``clean`` of Texts; ``tokens`` for Tokens or a
+    mapping of inputs.
 
     In an aligned batch a named span is the same token range on both sides (that of the clean prompt), as an exchange needs
     it; in one that is not aligned each side has its own.
@@ -107,8 +108,10 @@ def sides(model: Any, batch: Any) -> dict[str, Prompts]:
     if not hasattr(batch, "clean"):
         return {"tokens": of_inputs(inputs_of(batch))}
     result = {}
-    for name, tokens, spans in (("clean", batch.clean, batch.spans),
-                                ("corrupt", batch.corrupt, batch.spans if batch.aligned else batch.corrupt_spans)):
+    given = [("clean", batch.clean, batch.spans)]
+    if getattr(batch, "paired", True):
+        given.append(("corrupt", batch.corrupt, batch.spans if batch.aligned else batch.corrupt_spans))
+    for name, tokens, spans in given:
         spans = {span: where.to(model.device) for span, where in spans.items() if span != "end"}
         result[name] = of_inputs(inputs_of(tokens), spans, name, batch.aligned)
     return result
@@ -118,6 +121,9 @@ def side(runs: Mapping[str, Prompts], on: str) -> Prompts:
     """The prompts of the side ``on``; the only side there is, for plain tokens."""
     if "tokens" in runs:
         return runs["tokens"]
+    if on == "corrupt" and "clean" in runs and on not in runs:
+        raise InterpError("run the corrupted prompts", "these texts have no counterfactual",
+                          "use a task or pairs of prompts, or run on='clean'")
     if on not in runs:
         raise unknown("side of a batch", str(on), list(runs))
     return runs[on]

@@ -34,8 +34,9 @@ class Measured:
     * ``normalizer``: per prompt, what a value of 1 would mean after ``HeadScores.normalized()``; None where there is no
       such.
     * ``attention``, ``unit``, ``group``: whose heads; ``head`` or ``kv_head``; query heads per key-value head.
-    * ``metric``: name of what was measured, where it is not the batch's metric; ``notes``: facts for the provenance that
-      no option holds, e.g. that logits before a soft cap were used.
+    * ``metric``: name of what was measured, where it is not the batch's metric; without it a measure about attention or
+      output records its own name. ``notes``: facts for the provenance that no option holds, e.g. that logits before a soft
+      cap were used.
     """
 
     values: np.ndarray
@@ -68,7 +69,9 @@ def measure(
     Args:
         sense: what a larger value means. formula: the value of one head on one prompt. source: who published it.
         does_not_show: what must not be concluded from it. cost: passes through the model.
-        about: ``effect`` (of the head on the metric), ``attention`` (where it looks) or ``output`` (what it writes).
+        about: ``effect`` (of the head on the metric), ``attention`` (where it looks) or ``output`` (what it writes). The
+            latter two need no metric and take ``interp.tasks.Texts`` as well as a ``Batch``, of which they use the clean
+            side.
 
     Texts are written as plain string literals, so that they can be listed without importing the file.
     """
@@ -98,7 +101,7 @@ def measure(
                     raise InterpError(f"measure {called}", f"it needs the option {option!r}", f"give {option}=...")
             asked = {option: p.default for option, p in options.items() if p.default is not p.empty} | given
             made = function(model, batch, **asked)
-            return _scores(called, asked, made, model, batch)
+            return _scores(called, about, asked, made, model, batch)
 
         measured.entry = Entry(  # what a listing shows; catalog() reads the same from the source
             name=called,
@@ -130,7 +133,7 @@ def find(name: str) -> Callable[..., HeadScores]:
     return MEASURES[name]
 
 
-def _scores(called: str, asked: Mapping[str, Any], made: Measured, model: Any, batch: Any) -> HeadScores:
+def _scores(called: str, about: str, asked: Mapping[str, Any], made: Measured, model: Any, batch: Any) -> HeadScores:
     values = np.asarray(made.values, dtype=np.float64)
     if values.ndim != 3 + len(made.axes) or values.shape[2] != batch.n:
         raise ValueError(
@@ -143,7 +146,7 @@ def _scores(called: str, asked: Mapping[str, Any], made: Measured, model: Any, b
         options=recorded | {"attention": made.attention} | dict(made.notes),
         model=model.provenance_dict(),
         task=batch.provenance_dict(),
-        metric=made.metric or batch.metric.name,
+        metric=made.metric or (batch.metric.name if about == "effect" else called),
         direction=asked.get("direction"),
         baselines={which: float(value.mean()) for which, value in baselines.items()},
         versions=collect_versions(),

@@ -4,6 +4,7 @@
     batch = interp.tasks.ioi.batch(model, n=64, seed=0)        # prompts of a behaviour, as tokens of a model
     batch = interp.tasks.from_tokens(clean, corrupt, answer, wrong, positions={"S2": 9})
     batch = interp.tasks.from_file("pairs.csv").batch(model)
+    texts = interp.tasks.from_texts(model, ["some text"])      # no counterfactual: for measures of attention and output
 
 Listing tasks loads no torch.
 """
@@ -17,10 +18,12 @@ from interp.core.registry import unknown
 if TYPE_CHECKING:
     from interp.tasks.task import Task
 
-_MACHINERY = frozenset({"batch", "build", "metrics", "options", "own", "prompt", "prompt_file", "task", "tokenise", "words"})
+_MACHINERY = frozenset({"batch", "build", "metrics", "options", "own", "passages", "prompt",
+                        "prompt_file", "task", "texts", "tokenise", "words"})
 _NAMES = {
     "Batch": "batch", "Tokens": "batch", "Metric": "metrics", "METRICS": "metrics", "Prompt": "prompt",
-    "PromptPair": "prompt", "Task": "task", "from_file": "prompt_file", "from_tokens": "own",
+    "PromptPair": "prompt", "Task": "task", "Texts": "texts", "from_file": "prompt_file", "from_inputs": "texts",
+    "from_texts": "texts", "from_tokens": "own", "plain_texts": "texts", "random_texts": "texts",
 }
 
 

@@ -47,7 +47,7 @@ def from_tokens(
     for i, (row, other) in enumerate(zip(rows, others, strict=True)):
         if not row or not other:
             raise InterpError(f"use prompt {i} of {name}", "it has no tokens", "give at least one")
-        spans = {key: _place(place, i, n, len(row), key, asked) for key, place in (positions or {}).items()}
+        spans = {key: token_range(place, i, n, len(row), key, asked) for key, place in (positions or {}).items()}
         pairs.append(PromptPair(Prompt("", spans, row), Prompt("", {}, other), right[i][0], bad[i], answers=right[i]))
     facts: dict[str, Any] = {}
     if model is not None:
@@ -70,7 +70,7 @@ def _per_prompt(part: Any, n: int, asked: str, what: str) -> list[tuple[int, ...
     return [(entry,) if isinstance(entry, int) else tuple(int(token) for token in entry) for entry in listed]
 
 
-def _place(places: Any, i: int, n: int, length: int, name: str, asked: str) -> tuple[int, int]:
+def token_range(places: Any, i: int, n: int, length: int, name: str, asked: str) -> tuple[int, int]:
     """Token range of a named position in prompt ``i``."""
     if hasattr(places, "tolist"):
         places = places.tolist()
