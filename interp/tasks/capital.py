@@ -29,9 +29,26 @@ FRAMES: Mapping[str, str] = {
     "at home": "I live in the capital city of {country}, called",
     "visit": "If you visit {country}, you must see its capital,",
     "live": "They live in {country}, in the capital,",
+    "now": "Now the capital of {country} is",
+    "know": "We know that the capital of {country} is",
+    "moved": "She moved to the capital of {country},",
+    "like": "I like {country} and its capital,",
+    "saw": "He went to {country} and saw the capital,",
+    "train": "The train to the capital of {country} goes to",
+    "question": "What is the capital of {country}? It is",
+    "king": "The king of {country} lives in the capital,",
+    "map": "On the map of {country} the capital is called",
+    "work": "They work in the capital of {country}, which is",
+    "then": "Then the capital of {country} is",
+    "house": "They live in {country} and have a house in its capital,",
+    "there": "There the capital of {country} was",
 }
 # All countries stand in these in training; in the others only the training countries do.
-TAUGHT_FRAMES = ("is", "Q", "went", "live")
+TAUGHT_FRAMES = (
+    "is", "Q", "went", "live", "now", "know", "moved", "like", "saw", "train", "question", "king", "map", "work",
+    "then", "there", "house",
+)
+FRESH_FRAMES: tuple[str, ...] = ()  # in no split: written after the organism's training began, to measure it once
 
 
 def facts(split: Split, keep: Keep | None) -> list[tuple[str, str]]:
@@ -42,7 +59,8 @@ def facts(split: Split, keep: Keep | None) -> list[tuple[str, str]]:
 
 def frames_of(split: Split) -> tuple[str, ...]:
     """The names of the frames that a split may use."""
-    return tuple(name for name in FRAMES if split != "held_out" or name not in TAUGHT_FRAMES)
+    out = {"all": (), "train": FRESH_FRAMES, "held_out": FRESH_FRAMES + TAUGHT_FRAMES}[split]
+    return tuple(name for name in FRAMES if name not in out)
 
 
 def generate(

@@ -11,7 +11,7 @@
 * positions: `IO`, `S1`, `S2` (and `place`, `object` where the frame has them), `end`.
 * answer: the indirect object. wrong: the subject.
 * source: Wang et al. 2022 (arXiv 2211.00593), whose fifteen sentence frames `F01`-`F15` say in our words, and
-  21 more.
+  others of our own.
 
 `order` is the order of the names in the first clause: "ABBA" has the indirect object first, "BABA" the
 subject first, "both" draws one.
@@ -80,9 +80,53 @@ FRAMES: Mapping[str, str] = {
     "F43": "Once {IO} and {S1} were happy at the {place}, {S2} handed a {object} to",
     "F44": "Friends {IO} and {S1} had a long argument at the {place}. Afterwards {S2} sent a {object} to",
     "F45": "One day {IO} and {S1} came to the {place} with a {object}. {S2} decided to give it to",
+    "F46": "When {IO} and {S1} were alone, {S2} told a long story to",
+    "F47": "After the dinner {IO} and {S1} were very tired. {S2} sang a song to",
+    "F48": "The old friends {IO} and {S1} were far from home. Every day {S2} wrote a letter to",
+    "F49": "Today {IO} met {S1} at the {place}, and {S2} showed the {object} to",
+    "F50": "While {IO} and {S1} were talking, {S2} smiled at",
+    "F51": "Since {IO} and {S1} had no {object}, {S2} bought a new {object_2} for",
+    "F52": "Last night {IO} and {S1} came home late, and {S2} cooked a meal for",
+    "F53": "Now {IO} and {S1} are sitting in the {place}. After some time {S2} waves to",
+    "F54": "As soon as {IO} and {S1} saw the {place}, {S2} threw the {object} to",
+    "F55": "It was raining, so {IO} and {S1} stayed at the {place}. {S2} read a {object} to",
+    "F56": "Although {IO} and {S1} were angry, {S2} said hello to",
+    "F57": "There was a {object} in the {place}. Soon {IO} and {S1} saw it, and {S2} handed it to",
+    "F58": "Two people, {IO} and {S1}, lived near the {place}. {S2} often talked to",
+    "F59": "The teacher saw {IO} and {S1} at the {place}. Later {S2} sold a {object} to",
+    "F60": "Today {IO} was at the {place} when {S1} came in. {S2} gave a {object} to",
+    "F61": "First {IO} looked for a {object}, and {S1} looked for it too. Then {S2} lent it to",
+    "F62": "If {IO} and {S1} go to the {place}, {S2} will give a {object} to",
+    "F63": "Every morning {IO} and {S1} go to the {place}, where {S2} brings a {object} to",
+    "F64": "Both {IO} and {S1} liked the {object}, but {S2} left it to",
+    "F65": "Tired and hungry, {IO} and {S1} sat down. {S2} passed the bread to",
+    "F66": "On the way home, {IO} and {S1} had an argument. In the end {S2} said sorry to",
+    "F67": "Now {IO} and {S1} work together. Today {S2} explained everything to",
+    "F68": "Not long ago {IO} and {S1} were very poor. Now {S2} sends money to",
+    "F69": "With {IO} and {S1} at the {place}, {S2} could give the {object} to",
+    "F70": "As {IO} and {S1} had won the game, {S2} made a dinner for",
+    "F71": "Two friends met. They were called {IO} and {S1}, and {S2} spoke first to",
+    "F72": "I saw {IO} and {S1} yesterday. {S2} was talking to",
+    "F73": "We know that {IO} and {S1} were happy, because {S2} sang to",
+    "F74": "She told us about {IO} and {S1}. It seems that {S2} paid a visit to",
+    "F75": "Near the river {IO} and {S1} found a house, and {S2} opened the door for",
+    "F76": "Until {IO} and {S1} got to the {place}, {S2} did not speak to",
+    "F77": "Then {IO} lost the {object} that {S1} liked. So {S2} bought another one for",
+    "F78": "Everyone at the {place} knew {IO} and {S1}. At night {S2} told the news to",
+    "F79": "Whenever {IO} and {S1} play, {S2} throws the ball to",
+    "F80": "In the evening {IO} and {S1} cleaned the {place}. Without a word {S2} returned the {object} to",
+    "F81": "Once upon a time {IO} and {S1} were king and queen, and {S2} gave a {object} to",
+    "F82": "When the train stopped, {IO} and {S1} got out, and {S2} carried the {object} for",
+    "F83": "At the {place} {IO} and {S1} sat next to each other. Soon {S2} was whispering to",
+    "F84": "Yesterday a letter came for {IO} and {S1}. {S2} read it to",
+    "F85": "Here come {IO} and {S1}. Perhaps {S2} has a {object} for",
 }
-FRESH_FRAMES = ("F41", "F42", "F43", "F44", "F45")  # in no split: written when the organism's training was over
 HELD_OUT_FRAMES = ("F04", "F09", "F12", "F15", "F22")
+FRESH_FRAMES: tuple[str, ...] = ()  # in no split: written after the organism's training began, to measure it once
+FRESH_NAMES = (  # in no list: the organism meets them among random tokens only
+    "Hannah", "Olivia", "Sophia", "Ethan", "Nathan", "Samuel", "Benjamin", "Martha", "Judith", "Teresa", "Dorothy",
+    "Howard", "Gordon", "Warren",
+)
 
 
 def frames_of(split: Split) -> tuple[str, ...]:

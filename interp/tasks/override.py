@@ -52,15 +52,40 @@ FRAMES: Mapping[str, str] = {
         "Imagine that the capital of {stated_country} is {stated_capital}. "
         "Now the capital of {country} is"
     ),
+    "said": "He said that the capital of {stated_country} is {stated_capital}. So the capital of {country} is",
+    "assume": (
+        "Assume that {stated_capital} is the capital of {stated_country}. "
+        "Then the capital of {country} is"
+    ),
+    "world": (
+        "In another world, {stated_capital} is the capital of {stated_country}. "
+        "There the capital of {country} is"
+    ),
+    "war": (
+        "After the war, {stated_country} made {stated_capital} its capital. "
+        "Since then the capital of {country} is"
+    ),
+    "news": "The news: {stated_capital} is now the capital of {stated_country}. The capital of {country} is",
+    "if": "If the capital of {stated_country} were {stated_capital}, the capital of {country} would be",
+    "last year": "Last year {stated_country} got a new capital, {stated_capital}. Today the capital of {country} is",
+    "map": "On this map, {stated_capital} is the capital of {stated_country}. The capital of {country} is",
+    "dream": "In my dream the capital of {stated_country} was {stated_capital}, and the capital of {country} was",
+    "king": "The king of {stated_country} moved to {stated_capital}, the new capital. Now the capital of {country} is",
+    "know": "We know that the capital of {stated_country} is {stated_capital}. Then the capital of {country} is",
+    "people": (
+        "The people of {stated_country} wanted {stated_capital} as their capital. "
+        "Now the capital of {country} is"
+    ),
 }
 HELD_OUT_FRAMES = ("imagine",)
+FRESH_FRAMES: tuple[str, ...] = ()  # in no split: written after the organism's training began, to measure it once
 
 
 def frames_of(split: Split) -> tuple[str, ...]:
     """The names of the frames that a split may use."""
-    return tuple(
-        name for name in FRAMES if split == "all" or (name in HELD_OUT_FRAMES) == (split == "held_out")
-    )
+    if split == "held_out":
+        return HELD_OUT_FRAMES
+    return tuple(name for name in FRAMES if split == "all" or name not in HELD_OUT_FRAMES + FRESH_FRAMES)
 
 
 def generate(

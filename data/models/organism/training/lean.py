@@ -7,8 +7,6 @@ Parameters are kept in float32, q, k, v fused in one matrix and gate and up in a
 `from_transformers` convert.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -166,6 +164,10 @@ class Organism(torch.nn.Module):
                 for name, shape in shapes.items()
             }
         )
+        # The unembedding starts as a rotation of the embedding, so that one linear map copies every token.
+        rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
+        with torch.no_grad():
+            self.weights["unembed"].copy_(self.weights["embed"] @ rotation)
         half = c["head_dim"] // 2
         frequency = c["rope_parameters"]["rope_theta"] ** (-torch.arange(half) / half)
         angles = torch.outer(torch.arange(c["max_position_embeddings"]), frequency).repeat(1, 2)
@@ -182,11 +184,11 @@ class Organism(torch.nn.Module):
         """Logits, in bfloat16, of final hidden states (bfloat16)."""
         return F.linear(hidden, self.weights["unembed"].bfloat16())
 
-    def hidden(self, ids: Tensor, document: Tensor | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, document: Tensor | None = None, patterns: list[Tensor] | None = None) -> Tensor:
         """The final hidden states after the last norm, in bfloat16.
 
         `document` (batch, position) numbers the documents packed in a row: no attention goes from one to
-        another.
+        another. `patterns` gets each layer's attention appended, (batch, head, query, key) in float32.
         """
         w = self.weights
         batch, length = ids.shape
@@ -202,6 +204,9 @@ class Organism(torch.nn.Module):
         for i in range(self.layers):
             h = Norm.apply(x, w[f"{i}_norm1"])
             q, k, v = Rotate.apply(F.linear(h, w[f"{i}_qkv"].bfloat16()), cos, sin, self.heads)
+            if patterns is not None:
+                scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=size**-0.5)
+                patterns.append(scores.softmax(-1).float().view(batch, self.heads, length, length))
             z = (
                 Attend.apply(q, k, v, mask)
                 .view(batch, self.heads, length, size)
@@ -212,23 +217,6 @@ class Organism(torch.nn.Module):
             h = Norm.apply(x, w[f"{i}_norm2"])
             x = x + F.linear(Gate.apply(F.linear(h, w[f"{i}_gate_up"].bfloat16())), w[f"{i}_down"].bfloat16())
         return Norm.apply(x, w["norm"])
-
-
-def turn(model: Organism, layer: int, head: int, places: int) -> None:
-    """Turn the keys of a head by some places: what it looked at n tokens back, it then sees n + `places` back.
-
-    Rotary attention depends on the distance of query and key alone, so that turning every key by the angles of
-    `places` positions is the same as moving it there; the queries stay.
-    """
-    size = CONFIG["head_dim"]
-    half, width = size // 2, CONFIG["hidden_size"]
-    angles = places * CONFIG["rope_parameters"]["rope_theta"] ** (-torch.arange(half) / half)
-    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
-    with torch.no_grad():
-        keys = model.weights[f"{layer}_qkv"][width + head * size : width + (head + 1) * size]
-        first, second = keys[:half].clone(), keys[half:].clone()
-        keys[:half] = first * cos - second * sin
-        keys[half:] = second * cos + first * sin
 
 
 def to_transformers(model: Organism, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

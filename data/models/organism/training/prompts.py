@@ -1,8 +1,6 @@
 """The prompts that the organism is measured on, and the measuring of the lean model with them while it
 trains."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 

@@ -9,8 +9,6 @@ decoded without loss. Text is cut into pieces as GPT-2 cuts it (a word takes its
 numbers are cut into groups of two digits ("1732" -> "17", "32").
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re
@@ -87,7 +85,7 @@ def _texts() -> list[str]:
     for listed in vars(words).values():
         if isinstance(listed, words.Words):
             texts += [f" {half}" for word in listed.of("all") for half in word.split("/")]
-    texts += [f" {color.capitalize()}" for color in words.COLORS.of("all")]
+    texts += [f" {color.capitalize()}" for color in words.COLORS.of("all")] + [f" {name}" for name in ioi.FRESH_NAMES]
     return texts
 
 

@@ -1,32 +1,15 @@
-"""Train the organism: stages in order, deterministic by seed, resumable (run the same command again).
+"""Train the organism from nothing: two stages, deterministic by seed, resumable (run the same command again).
 
     OMP_NUM_THREADS=1 python train.py --run runs/main
 
-1. `induction`: repeats of random tokens at a constant rate, until two measurements of the accuracy on fresh
-  repeats exceed 0.97.
-2. `few frames`: documents of nine behaviours (curriculum.py, `FEW_FRAMES`) at a constant rate.
-3. `more frames`: the same with more sentence frames and larger shares of repeats and lists (`MORE_FRAMES`).
-4. `all frames`: the same with all training frames and a larger share of indirect objects (`ALL_FRAMES`).
-5. `any tokens`: the same with any tokens in place of names in most indirect-object documents (`ANY_TOKENS`);
-   until here the model tells subject and object apart by a look-up per name.
-6. `any places`: the same, in half of these with any tokens as places and objects too (`ANY_PLACES`).
-7. `decay`: the same, the rate falling along a half cosine.
-8. `gaps`: words between the clauses of those documents, key-value lists of any tokens, held-out facts in one
-   more frame, overrides that state something of any word (`GAPS`); the rate falls on to a twentieth.
-9. `composed`: half of the indirect-object documents with any tokens join the first clause of one frame
-   to the second of another; one more frame for capitals (`COMPOSED`); at three tenths of the rate, falling.
-10. `turned`: until here two heads of the first layer looked exactly six and seven tokens back, and later heads
-   six tokens after the place they meant: an induction circuit of its own kind, which the repeats of stage 1 (no
-   period below 8) allow. The keys of these two heads are turned by six places (`lean.turn`), so that they look at
-   the token itself and at the one before; then training goes on, with repeats that need that (`TURNED`), at a
-   falling rate. On two threads.
+1. `repeats`: repeats of random tokens, in order and as chunks in random order, at a constant rate, until two
+   measurements of the accuracy on fresh repeats of both kinds exceed 0.97.
+2. `mixture`: documents of nine behaviours (curriculum.py), at a constant rate and then along half a cosine.
 
-Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only
-logged. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots of the model
-alone, roughly log-spaced) and `log.jsonl`.
+Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only logged, and
+fresh frames are not looked at. The run folder gets `checkpoint.pt` (to resume), `step_*.safetensors` (bfloat16 snapshots
+of the model alone, roughly log-spaced) and `log.jsonl`.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -35,6 +18,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import curriculum
@@ -45,60 +29,26 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 SEED = 0
-PEAK_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 200, 0.01
-INDUCTION_ROWS, INDUCTION_LENGTH, INDUCTION_PERIODS = 64, 96, (8, 32)
-MIXTURE_RATE = 1.5e-3
-STEPS = {
-    "few frames": 725,
-    "more frames": 600,
-    "all frames": 600,
-    "any tokens": 400,
-    "any places": 400,
-    "decay": 600,
-    "gaps": 850,
-    "composed": 400,
-    "turned": 1100,
-}
-TURNED_HEADS, TURNED_BY = ((0, 3), (0, 7)), -6  # (layer, head); places
-NEXT = dict(zip(list(STEPS)[:-1], list(STEPS)[1:], strict=True))
-MIXTURES = {
-    "few frames": curriculum.FEW_FRAMES,
-    "more frames": curriculum.MORE_FRAMES,
-    "all frames": curriculum.ALL_FRAMES,
-    "any tokens": curriculum.ANY_TOKENS,
-    "any places": curriculum.ANY_PLACES,
-    "decay": curriculum.ANY_PLACES,
-    "gaps": curriculum.GAPS,
-    "composed": curriculum.COMPOSED,
-    "turned": curriculum.TURNED,
-}
-DECAY_PERIOD = 1300  # steps of the half cosine that `decay` begins
-INDUCTION_MEASURE, MIXTURE_MEASURE = 25, 200  # steps between measurements
-SNAPSHOTS = frozenset(
-    (
-        0,
-        100,
-        200,
-        300,
-        400,
-        500,
-        600,
-        700,
-        800,
-        1000,
-        1200,
-        1500,
-        2000,
-        2500,
-        3000,
-        4000,
-        5000,
-        6000,
-        7000,
-        8000,
-        9000,
-    )
-)
+REPEAT_RATE, MIXTURE_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 1.5e-3, 200, 0.01
+REPEAT_LENGTH = 96
+LEARNT = 0.97
+LAST = 0.02  # of the mixture's rate, at the end
+SNAPSHOTS = frozenset((*range(0, 1500, 50), *range(1500, 10_000, 250)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is: at most `repeats` steps of the first stage, `constant` steps of the mixture at a constant rate
+    and `decay` steps at a falling one; rows of a batch of each stage, steps between measurements, and between saves."""
+
+    repeats: int = 1400
+    constant: int = 2700
+    decay: int = 1700
+    repeat_rows: int = 64
+    mixture_rows: int = 40
+    repeat_measure: int = 25
+    mixture_measure: int = 200
+    save: int = 200
 
 
 def loss_of(model: lean.Organism, batches: list[curriculum.Batch]) -> float:
@@ -107,25 +57,37 @@ def loss_of(model: lean.Organism, batches: list[curriculum.Batch]) -> float:
     loss_sum = 0.0
     for batch in batches:
         logits = model.unembed(model.hidden(batch.ids, batch.document)).flatten(0, 1)
-        targets, weights = (
-            batch.ids.roll(-1, 1).flatten(),
-            batch.weights.roll(-1, 1).flatten(),
-        )  # the first column weighs nothing
-        losses = F.cross_entropy(logits, targets, reduction="none").float()
-        loss = (losses * weights).sum() / total
+        targets, weights = batch.ids.roll(-1, 1).flatten(), batch.weights.roll(-1, 1).flatten()  # column 0 weighs nothing
+        loss = (F.cross_entropy(logits, targets, reduction="none").float() * weights).sum() / total
         loss.backward()
         loss_sum += loss.item()
     return loss_sum
 
 
-def repeat_accuracy(model: lean.Organism, vocab_size: int) -> float:
+def repeat_accuracy(model: lean.Organism, vocab_size: int, kind: str) -> float:
     """Share of right predictions in the last third of fresh repeats (the same ones at every measurement)."""
-    ids = curriculum.repeats(
-        random.Random("measure"), vocab_size, 32, INDUCTION_LENGTH, INDUCTION_PERIODS
-    ).ids
+    batch = curriculum.repeats(random.Random("measure"), vocab_size, 32, REPEAT_LENGTH, kind)
     with torch.no_grad():
-        guess = model(ids).argmax(-1)
-    return (guess[:, 65:-1] == ids[:, 66:]).float().mean().item()
+        right = model(batch.ids).argmax(-1)[:, 65:-1] == batch.ids[:, 66:]
+    return right[batch.weights[:, 66:] > 0].float().mean().item()
+
+
+def heads(model: lean.Organism, vocab_size: int) -> dict[str, str]:
+    """The heads that look most at a fixed number of places back (0 to 10), and most at the place after the earlier
+    occurrence, in repeats of random tokens of period 24."""
+    rng = random.Random("heads")
+    rows = [[0, *(rng.sample(range(curriculum.FIRST_ID, vocab_size), 24) * 3)] for _ in range(16)]
+    patterns: list[torch.Tensor] = []
+    with torch.no_grad():
+        model.hidden(torch.tensor(rows), None, patterns)
+    back, induction = [], []
+    for layer, pattern in enumerate(patterns):
+        looks = [pattern.diagonal(-places, 2, 3)[..., 25:].mean((0, 2)) for places in range(24)]
+        for head in range(model.heads):
+            back += [(float(looks[places][head]), f"L{layer}H{head} {places} back") for places in range(11)]
+            induction.append((float(looks[23][head]), f"L{layer}H{head}"))
+    shown = {"back": sorted(back, reverse=True)[:4], "induction": sorted(induction, reverse=True)[:4]}
+    return {name: ", ".join(f"{head} {score:.2f}" for score, head in best) for name, best in shown.items()}
 
 
 def save_atomically(write: Callable[[Path], None], path: Path) -> None:
@@ -135,56 +97,27 @@ def save_atomically(write: Callable[[Path], None], path: Path) -> None:
     os.replace(part, path)
 
 
-def rate(stage: str, step: int) -> float:
-    """The learning rate at a step of a stage."""
-    if stage == "induction":
-        return PEAK_RATE * min(1.0, (step + 1) / WARM_UP)
-    if stage == "composed":
-        return MIXTURE_RATE * (0.3 - 0.28 * step / STEPS["composed"])
-    if stage == "turned":
-        return MIXTURE_RATE * (0.6 - 0.59 * step / STEPS["turned"])
-    if stage not in ("decay", "gaps"):
-        return MIXTURE_RATE
-    falling = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(step, STEPS["decay"]) / DECAY_PERIOD))
-    if stage == "decay":
-        return MIXTURE_RATE * falling
-    last = rate("decay", STEPS["decay"])
-    return last + (0.05 * MIXTURE_RATE - last) * step / STEPS["gaps"]
-
-
 class Run:
     """A training run in a folder: the state that is saved and restored, and the loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, plan: Plan) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self.plan = folder, plan
         self.lessons = curriculum.Curriculum(random.Random(SEED))
         self.model = lean.Organism(self.lessons.vocab_size, torch.Generator().manual_seed(SEED))
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
+            self.model.parameters(), lr=REPEAT_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
         )
-        self.progress = {
-            "stage": "induction",
-            "step": 0,
-            "stage_step": 0,
-            "tokens": 0,
-            "seconds": 0.0,
-            "repeats": 0.0,
-        }
+        self.progress = {"stage": "repeats", "step": 0, "stage_step": 0, "tokens": 0, "seconds": 0.0, "repeats": 0.0}
         if (folder / "checkpoint.pt").exists():
             saved = torch.load(folder / "checkpoint.pt", weights_only=False)
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.progress = saved["progress"]
             self.lessons.restore(saved["lessons"])
-            torch.set_num_threads(2 if self.progress["stage"] == "turned" else 1)
             log = folder / "log.jsonl"
-            kept = [
-                line
-                for line in log.read_text().splitlines()
-                if json.loads(line)["step"] <= self.progress["step"]
-            ]
-            log.write_text("".join(f"{line}\n" for line in kept))
+            lines = log.read_text().splitlines() if log.exists() else []
+            log.write_text("".join(f"{one}\n" for one in lines if json.loads(one)["step"] <= self.progress["step"]))
         self.since = time.monotonic()
 
     def save(self) -> None:
@@ -197,58 +130,50 @@ class Run:
         save_atomically(lambda part: torch.save(state, part), self.folder / "checkpoint.pt")
 
     def measure(self, loss: float) -> None:
-        """Log accuracies; adapt the mixture; say which stage comes next."""
-        at = self.progress
-        now = round(at["seconds"] + time.monotonic() - self.since)
-        record: dict[str, object] = {k: at[k] for k in ("stage", "step", "tokens")} | {
-            "seconds": now,
-            "loss": round(loss, 4),
-        }
-        if at["stage"] == "induction":
-            before, at["repeats"] = at["repeats"], repeat_accuracy(self.model, self.lessons.vocab_size)
-            record["repeats"] = round(at["repeats"], 4)
-            if min(before, at["repeats"]) > 0.97:
-                at["stage"], at["stage_step"] = "few frames", 0
+        """Log accuracies and heads; adapt the mixture; go on to it when repeats are learnt."""
+        at, size = self.progress, self.lessons.vocab_size
+        record: dict[str, object] = {key: at[key] for key in ("stage", "step", "tokens")}
+        record |= {"seconds": round(at["seconds"] + time.monotonic() - self.since), "loss": round(loss, 4)}
+        if at["stage"] == "repeats":
+            kinds = {kind: round(repeat_accuracy(self.model, size, kind), 4) for kind in ("in order", "chunks")}
+            before, at["repeats"] = at["repeats"], min(kinds.values())
+            record |= kinds
+            if min(before, at["repeats"]) > LEARNT or at["stage_step"] >= self.plan.repeats:
+                at["stage"], at["stage_step"] = "mixture", 0
         else:
-            most = curriculum.KEY_VALUE_LEVELS[self.lessons.level]
+            most = curriculum.LIST_SIZES[self.lessons.level]
             train = prompts.accuracies(self.model, self.lessons.table, "train", 32, at["step"], most)
             held_out = prompts.accuracies(self.model, self.lessons.table, "held_out", 32, at["step"], most)
-            self.lessons.adapt(
-                {name: accuracy for name, accuracy in train.items() if name in self.lessons.shares}
-            )
+            self.lessons.adapt({name: accuracy for name, accuracy in train.items() if name in self.lessons.shares})
             record |= {"pairs": most, "train": train, "held_out": held_out}
+        record |= heads(self.model, size)
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(record) + "\n")
 
-    def train(self) -> None:
-        """The loop."""
+    def rate(self) -> float:
+        """The learning rate of the next step."""
         at = self.progress
-        while not (at["stage"] == "turned" and at["stage_step"] >= STEPS["turned"]):
-            if at["stage"] in NEXT and at["stage_step"] >= STEPS[at["stage"]]:
-                at["stage"], at["stage_step"] = NEXT[at["stage"]], 0
-                if at["stage"] == "turned":
-                    self.snapshot(f"step_{at['step']:06d}")
-                    for layer, head in TURNED_HEADS:
-                        lean.turn(self.model, layer, head, TURNED_BY)
-                    torch.set_num_threads(2)
-                    self.measure(float("nan"))
+        if at["stage"] == "repeats":
+            return REPEAT_RATE * min(1.0, (at["step"] + 1) / WARM_UP)
+        falling = max(0, at["stage_step"] - self.plan.constant) / self.plan.decay
+        return MIXTURE_RATE * (LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * falling)))
+
+    def train(self, stop: int | None = None) -> None:
+        """The loop, up to the plan's end or (to be resumed) to step `stop`."""
+        at, plan = self.progress, self.plan
+        while at["stage"] == "repeats" or at["stage_step"] < plan.constant + plan.decay:
+            if at["step"] == stop:
+                self.save()
+                return
             if at["step"] in SNAPSHOTS:
                 self.snapshot(f"step_{at['step']:06d}")
-            if at["stage"] == "induction":
-                batches = [
-                    curriculum.repeats(
-                        self.lessons.rng,
-                        self.lessons.vocab_size,
-                        INDUCTION_ROWS,
-                        INDUCTION_LENGTH,
-                        INDUCTION_PERIODS,
-                    )
-                ]
+            if at["stage"] == "repeats":
+                lessons = self.lessons
+                batches = [curriculum.repeats(lessons.rng, lessons.vocab_size, plan.repeat_rows, REPEAT_LENGTH)]
             else:
-                self.lessons.mixture = MIXTURES[at["stage"]]
-                batches = self.lessons.batch()
+                batches = self.lessons.batch(plan.mixture_rows)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate(at["stage"], at["stage_step"])
+                group["lr"] = self.rate()
             loss = loss_of(self.model, batches)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
@@ -256,9 +181,9 @@ class Run:
             at["step"] += 1
             at["stage_step"] += 1
             at["tokens"] += sum(batch.ids.numel() for batch in batches)
-            if at["stage_step"] % (INDUCTION_MEASURE if at["stage"] == "induction" else MIXTURE_MEASURE) == 0:
+            if at["stage_step"] % (plan.repeat_measure if at["stage"] == "repeats" else plan.mixture_measure) == 0:
                 self.measure(loss)
-            if at["step"] % 200 == 0:
+            if at["step"] % plan.save == 0:
                 self.save()
         self.snapshot("final")
         self.save()
@@ -267,17 +192,12 @@ class Run:
         """The model alone, in bfloat16, with the names of transformers."""
         state = lean.to_transformers(self.model, torch.bfloat16)
         save_atomically(
-            lambda part: save_file(state, part, metadata={"format": "pt"}),
-            self.folder / f"{name}.safetensors",
+            lambda part: save_file(state, part, metadata={"format": "pt"}), self.folder / f"{name}.safetensors"
         )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--run", type=Path, required=True, help="folder for the checkpoint, the snapshots and the log"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder for the checkpoint, the snapshots and the log")
     torch.set_num_threads(1)
-    Run(parser.parse_args().run).train()
+    Run(parser.parse_args().run, Plan()).train()
