@@ -42,13 +42,17 @@ FRAMES: Mapping[str, str] = {
     "then": "Then the capital of {country} is",
     "house": "They live in {country} and have a house in its capital,",
     "there": "There the capital of {country} was",
+    "teacher": "The teacher told us that the capital of {country} was",
+    "friends": "The friends found a house in {country}, near the river, in the capital,",
+    "letter": "She wrote a letter in the capital of {country},",
+    "river": "The capital of {country} is a city near the river. It is called",
 }
 # All countries stand in these in training; in the others only the training countries do.
 TAUGHT_FRAMES = (
     "is", "Q", "went", "live", "now", "know", "moved", "like", "saw", "train", "question", "king", "map", "work",
     "then", "there", "house",
 )
-FRESH_FRAMES: tuple[str, ...] = ()  # in no split: written after the organism's training began, to measure it once
+FRESH_FRAMES = ("teacher", "friends", "letter", "river")  # in no split: written when the organism was in training
 
 
 def facts(split: Split, keep: Keep | None) -> list[tuple[str, str]]:

@@ -120,9 +120,22 @@ FRAMES: Mapping[str, str] = {
     "F83": "At the {place} {IO} and {S1} sat next to each other. Soon {S2} was whispering to",
     "F84": "Yesterday a letter came for {IO} and {S1}. {S2} read it to",
     "F85": "Here come {IO} and {S1}. Perhaps {S2} has a {object} for",
+    "F86": "After {IO} and {S1} found the {object}, {S2} sold it to",
+    "F87": "One day {IO} and {S1} walked to the {place} near the river. Soon {S2} handed the {object} to",
+    "F88": "Once {IO} and {S1} were hungry, {S2} made a meal for",
+    "F89": "Since {IO} and {S1} liked the {place}, {S2} bought a {object} for",
+    "F90": "Yesterday {IO} and {S1} were at home. Then {S2} sang a song to",
+    "F91": "It was at the {place} that I saw {IO} with {S1}. Later {S2} waves to",
+    "F92": "If the {object} is not for {IO}, it is for {S1}. In the end {S2} left it to",
+    "F93": "We told {S1} about the {place}, and {IO} was there too. Now {S2} is talking to",
+    "F94": "The teacher, the doctor, and two friends, {IO} and {S1}, came to the dinner. {S2} did not speak to",
+    "F95": (
+        "Once {IO} and {S1} had a house. It was old, and it was far from the river. It seems that the queen liked it. "
+        "Today {S2} opened the door for"
+    ),
 }
 HELD_OUT_FRAMES = ("F04", "F09", "F12", "F15", "F22")
-FRESH_FRAMES: tuple[str, ...] = ()  # in no split: written after the organism's training began, to measure it once
+FRESH_FRAMES = tuple(f"F{i}" for i in range(86, 96))  # in no split: written when the organism was in training
 FRESH_NAMES = (  # in no list: the organism meets them among random tokens only
     "Hannah", "Olivia", "Sophia", "Ethan", "Nathan", "Samuel", "Benjamin", "Martha", "Judith", "Teresa", "Dorothy",
     "Howard", "Gordon", "Warren",

@@ -76,9 +76,19 @@ FRAMES: Mapping[str, str] = {
         "The people of {stated_country} wanted {stated_capital} as their capital. "
         "Now the capital of {country} is"
     ),
+    "told": "She told us that {stated_country} has a new capital, called {stated_capital}. Now the capital of {country} is",
+    "past": "Once upon a time the capital of {stated_country} was {stated_capital}. The capital of {country} was",
+    "end": (
+        "At the end of the story the king made {stated_capital} the capital of {stated_country}. "
+        "Then the capital of {country} is"
+    ),
+    "not known": (
+        "Until now the people did not know that {stated_capital} is the capital of {stated_country}. "
+        "What is the capital of {country}? It is"
+    ),
 }
 HELD_OUT_FRAMES = ("imagine",)
-FRESH_FRAMES: tuple[str, ...] = ()  # in no split: written after the organism's training began, to measure it once
+FRESH_FRAMES = ("told", "past", "end", "not known")  # in no split: written when the organism was in training
 
 
 def frames_of(split: Split) -> tuple[str, ...]:

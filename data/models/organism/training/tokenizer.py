@@ -53,12 +53,16 @@ def pieces(text: str) -> list[str]:
 
 
 def _texts() -> list[str]:
-    """Every frame with its slots removed, then every word: what the vocabulary must hold as whole pieces."""
+    """Every frame with its slots removed, then every word: what the vocabulary must hold as whole pieces.
+
+    Fresh frames are made of words that are there already.
+    """
     slots = re.compile(r" ?\{\w+\}")
     texts = [
         slots.sub("", frame)
         for task in (ioi, greater_than, agreement, multiple_choice, capital, override)
-        for frame in task.FRAMES.values()
+        for name, frame in task.FRAMES.items()
+        if name not in getattr(task, "FRESH_FRAMES", ())
     ]
     texts += [slots.sub("", frame) for frame in PRONOUN_FRAMES]
     texts += [
