@@ -15,7 +15,7 @@ from interp.models.tiny import ARCHITECTURES, DECODERS, inputs, tiny
 from interp.tasks import from_inputs, from_texts, random_texts
 
 TOLERANCE = {"atol": 1e-6, "rtol": 1e-5}
-TEXTS = [[5, 9, 13, 7, 40, 9, 22, 31, 8, 11, 60], [50, 9, 13, 77, 9], [5, 6, 7, 8, 9]]
+TEXTS = [[5, 9, 13, 7, 40, 9, 22, 31, 8], [50, 9, 13, 77, 9], [5, 6, 7, 8, 9]]
 
 
 @functools.cache
@@ -38,13 +38,13 @@ FOLDS = {
 def whole(model, texts, attention, i):
     """Pattern [layer, head, query, key] of one prompt by itself, and the norms of what enters each layer."""
     stack = model.stack(attention)
-    sites = {what: [Site(what, layer, stack.attention) for layer in range(stack.n_layers)] for what in ("pattern", "resid_pre")}
+    layers = range(stack.n_layers)
+    sites = {what: [Site(what, layer, stack.attention) for layer in layers] for what in ("pattern", "resid_pre")}
     found = activations(model, texts.subset([i]), [site for group in sites.values() for site in group])
     return torch.cat([found[s] for s in sites["pattern"]]), torch.cat([found[s].norm(dim=-1) for s in sites["resid_pre"]])
 
 
-@pytest.mark.parametrize("padding_side", ["left", "right"])
-@pytest.mark.parametrize("block", [None, 1, 3, 4])
+@pytest.mark.parametrize(("block", "padding_side"), [(None, "left"), (1, "right"), (3, "left"), (4, "right")])
 @pytest.mark.parametrize("architecture", DECODERS)
 def test_blocks_equal_whole_patterns(architecture, block, padding_side):
     model = model_of(architecture)
@@ -61,7 +61,7 @@ def test_blocks_equal_whole_patterns(architecture, block, padding_side):
 
 
 @pytest.mark.parametrize(("architecture", "attention"), [
-    ("bert", None), ("vit", None), ("t5", "encoder"), ("t5", "self"), ("t5", "cross"), ("bart", "encoder"), ("bart", "cross"),
+    ("bert", None), ("vit", None), ("t5", "encoder"), ("t5", "self"), ("t5", "cross"), ("bart", "cross"),
 ])
 def test_other_stacks_are_read_a_layer_at_a_time(architecture, attention):
     model = model_of(architecture)
@@ -102,7 +102,7 @@ def test_the_residual_stream_after_the_last_layer():
     fold = Fold("resid_pre", lambda kept, block: [*(kept or []), block.tensor], lambda kept: torch.cat(kept, 1), last=True)
     found = stream(model, texts, {"resid": fold}, block=4)["resid"][0]
     last = activations(model, texts, [Site("resid_post", 2)])[Site("resid_post", 2)]
-    assert found.shape == (4, 11, 32)
+    assert found.shape == (4, 9, 32)
     torch.testing.assert_close(found[3], last[0], atol=1e-5, rtol=1e-5)
 
 
