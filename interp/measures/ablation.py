@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from interp.core.errors import InterpError
 from interp.engine.intervention import Intervention, Mean, Resample, Uniform, Value, Zero
+from interp.engine.running import Running, running_of
 from interp.measures.each_head import baselines, each_head, metric_of_run, units
 from interp.measures.measure import Measured, measure
 from interp.tasks.batch import Batch
@@ -40,6 +41,7 @@ def ablation(
     metric: str | Metric | None = None,
     batch_size: int | None = None,
     progress: Any = None,
+    running: Running | None = None,
 ) -> Measured:
     """How much the metric falls when one head's output z is knocked out of the clean run.
 
@@ -60,6 +62,7 @@ def ablation(
         attention: ``self``, ``encoder``, ``cross`` or ``vision``; None: the model's main attention.
         metric: None: the batch's.
         batch_size: prompts per pass; changes no number. progress: shown while running.
+        running: these two, and memory, store and workers of the sweep (``interp.engine.running``).
 
     Raises:
         InterpError: unknown option; prompts that cannot be resampled from one another.
@@ -67,7 +70,8 @@ def ablation(
     stack, measured = model.stack(attention), metric_of_run(batch, metric)
     what = "pattern" if kind == "uniform" else "z"
     value = _value(kind, mean_over, reference, resample_from, seed)
-    bases = baselines(model, batch, measured, batch_size)
+    how = running_of(running, batch_size, progress)
+    bases = baselines(model, batch, measured, how.batch_size)
 
     def change(layer: int, head: int, at: Any) -> tuple[Intervention, ...]:
         return (Intervention(what, layer, (head,), at, value, stack.attention),)
@@ -81,8 +85,8 @@ def ablation(
         positions=positions,
         on="clean",
         metric=measured,
-        batch_size=batch_size,
-        progress=progress,
+        running=how,
+        title=f"{kind} ablation",
     )
     return Measured(
         values=bases["clean"].reshape(-1, *[1] * len(axes)) - ablated,

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from interp.engine.intervention import Intervention, Resample
+from interp.engine.running import Running, running_of
 from interp.measures.each_head import baselines, each_head, metric_of_run, units
 from interp.measures.measure import Measured, measure
 from interp.tasks.metrics import Metric
@@ -36,6 +37,7 @@ def activation_patching(
     metric: str | Metric | None = None,
     batch_size: int | None = None,
     progress: Any = None,
+    running: Running | None = None,
 ) -> Measured:
     """How much the metric changes when one head's activation is replaced by what it is in the other run.
 
@@ -54,13 +56,15 @@ def activation_patching(
         attention: ``self``, ``encoder``, ``cross`` or ``vision``; None: the model's main attention.
         metric: None: the batch's.
         batch_size: prompts per pass; changes no number. progress: shown while running.
+        running: these two, and memory, store and workers of the sweep (``interp.engine.running``).
 
     Raises:
         InterpError: clean and corrupted prompts are not aligned where positions must correspond; unknown option.
     """
     stack, measured = model.stack(attention), metric_of_run(batch, metric)
     on, source = ("clean", "corrupt") if direction == "noising" else ("corrupt", "clean")
-    bases = baselines(model, batch, measured, batch_size)
+    how = running_of(running, batch_size, progress)
+    bases = baselines(model, batch, measured, how.batch_size)
 
     def change(layer: int, head: int, at: Any) -> tuple[Intervention, ...]:
         return (Intervention(component, layer, (head,), at, Resample(source), stack.attention),)
@@ -74,8 +78,8 @@ def activation_patching(
         positions=positions,
         on=on,
         metric=measured,
-        batch_size=batch_size,
-        progress=progress,
+        running=how,
+        title="activation patching",
     )
     base = bases[on].reshape(-1, *[1] * len(axes))
     return Measured(

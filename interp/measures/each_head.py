@@ -8,6 +8,7 @@ import numpy as np
 from interp.engine.forward import metric_values
 from interp.engine.intervention import Intervention
 from interp.engine.prompts import side, sides
+from interp.engine.running import Running
 from interp.engine.sweep import sweep
 from interp.measures.positions import Positions, places, spread
 from interp.models.backend import Stack
@@ -39,10 +40,10 @@ def each_head(
     positions: Positions,
     on: str,
     metric: Any,
-    batch_size: int | None,
-    progress: Any,
+    running: Running,
+    title: str = "sweep",
 ) -> tuple[dict[str, tuple], np.ndarray]:
-    """The metric of the run ``on``, with one head changed at a time.
+    """The metric of the run ``on``, with one head changed at a time, computed as ``running`` says.
 
     Returns:
         the extra axes that ``positions`` asks for, and the metric [layer, head, prompt, *axes], NaN where a prompt has no
@@ -51,7 +52,7 @@ def each_head(
     axes, found = places(model, batch, side(sides(model, batch), on), positions, Site(what, 0, stack.attention))
     heads = [(layer, head) for layer in range(stack.n_layers) for head in range(count(stack, what))]
     wanted = [change(layer, head, place.at) for place in found for layer, head in heads]
-    patched = sweep(model, batch, wanted, on=on, metric=metric, batch_size=batch_size, progress=progress)
+    patched = sweep(model, batch, wanted, on=on, metric=metric, running=running, title=title)
     shape = (len(found), stack.n_layers, count(stack, what), batch.n)
     return axes, spread(list(np.asarray(patched, dtype=np.float64).reshape(shape)), found, axes)
 

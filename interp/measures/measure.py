@@ -14,13 +14,14 @@ from interp.core.errors import InterpError
 from interp.core.provenance import FORMAT, Provenance, collect_code, collect_versions
 from interp.core.registry import Registry, unknown
 from interp.core.scores import HeadScores
+from interp.engine.running import Running
 from interp.measures.catalog import ABOUT, Entry, Option, catalog
 from interp.measures.options import check_value, record, show_annotation
 
 MEASURES: Registry[Callable[..., HeadScores]] = Registry("measure")
 """The measures whose files were imported; ``find`` imports one by name."""
 
-RUNNING = ("batch_size", "progress")
+RUNNING = ("batch_size", "progress", "running")
 """Options that say how to compute and cannot change a number: they stay out of the provenance."""
 
 
@@ -30,10 +31,13 @@ class Measured:
 
     * ``values``: [layer, head, prompt] or [layer, head, prompt, *extra]; NaN where a head or position does not exist.
     * ``axes``: names of the extra axes with the coordinates along them, in order, e.g. ``{"position": ("S2", "end")}``.
+    * ``coords``: labels for the prompt axis, ``{"prompt": ...}``, where they say more than an index.
     * ``baselines``: metric per prompt of the unpatched runs, e.g. ``{"clean": ..., "corrupt": ...}``.
     * ``normalizer``: per prompt, what a value of 1 would mean after ``HeadScores.normalized()``; None where there is no
       such.
     * ``attention``, ``unit``, ``group``: whose heads; ``head`` or ``kv_head``; query heads per key-value head.
+    * ``signed``: whether zero is what a head without the property has on average (see ``HeadScores``); None: so for
+      measures about effects, not so for the others.
     * ``metric``: name of what was measured, where it is not the batch's metric; without it a measure about attention or
       output records its own name. ``notes``: facts for the provenance that no option holds, e.g. that logits before a soft
       cap were used.
@@ -42,10 +46,12 @@ class Measured:
     values: np.ndarray
     attention: str
     axes: Mapping[str, tuple] = field(default_factory=dict)
+    coords: Mapping[str, tuple] = field(default_factory=dict)
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
     normalizer: np.ndarray | None = None
     unit: str = "head"
     group: int = 1
+    signed: bool | None = None
     metric: str | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -65,6 +71,10 @@ def measure(
     The signature is the interface: every option is keyword-only, annotated and has a default where it can have one. The
     decorator registers the measure under ``name`` (default: the function's), refuses an unknown option or a value of the
     wrong kind by name, and writes all options, defaults included, into the provenance.
+
+    Every measure can be called with ``running=Running(...)`` (``interp.engine.running``): memory, store and workers in one
+    value. A measure that sweeps declares the option and hands it on whole (see ``ablation``); for every other one the
+    decorator takes batch size and progress from it, as far as the measure has these options.
 
     Args:
         sense: what a larger value means. formula: the value of one head on one prompt. source: who published it.
@@ -92,6 +102,8 @@ def measure(
 
         @functools.wraps(function)
         def measured(model: Any, batch: Any, **given: Any) -> HeadScores:
+            if "running" not in options:
+                given = _without_running(called, cost, given, options)
             for option, value in given.items():
                 if option not in options:
                     raise unknown(f"option of {called}", option, list(options))
@@ -121,6 +133,19 @@ def measure(
         return MEASURES.add(called, measured)
 
     return register
+
+
+def _without_running(called: str, cost: str, given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given to a measure that does not sweep: of ``running``, the batch size and the progress."""
+    rest = {option: value for option, value in given.items() if option != "running"}
+    running = given.get("running")
+    if running is None:
+        return rest
+    check_value(f"{called}(running={running!r})", running, Running)
+    if running.dry_run:
+        raise InterpError(f"say what the sweep of {called} costs", f"it does not sweep; it takes {cost}", "run it")
+    known = {name: getattr(running, name) for name in ("batch_size", "progress") if name in options}
+    return {name: value for name, value in known.items() if value is not None} | rest
 
 
 def find(name: str) -> Callable[..., HeadScores]:
@@ -162,7 +187,8 @@ def _scores(called: str, about: str, asked: Mapping[str, Any], made: Measured, m
         unit=made.unit,
         group=made.group,
         dims=("layer", "head", "prompt", *made.axes),
-        coords=dict(made.axes),
+        coords={**made.axes, **made.coords},
         baselines=baselines,
         normalizer=None if made.normalizer is None else np.asarray(made.normalizer, dtype=np.float64),
+        signed=about == "effect" if made.signed is None else made.signed,
     )
