@@ -98,7 +98,7 @@ class PairedTest:
     """A two-sided test, per head, that the mean over prompts is zero.
 
     Attributes:
-        p: p values [layer, head, ...], NaN where there are fewer than two prompts.
+        p: p values [layer, head, ...], NaN where there are fewer than two prompts, and for scores that are not signed.
         q: the same after Benjamini and Hochberg (1995) over all heads (and positions): the smallest false-discovery rate
             at which the head would still be called.
         significant: ``q <= level``.
@@ -127,6 +127,12 @@ def paired_test(values: Floats, level: float = 0.05, method: str = "t") -> Paire
     p = np.array([_p_value(column[np.isfinite(column)], method) for column in flat.T]).reshape(values.shape[1:])
     q = false_discovery(p)
     return PairedTest(p=p, q=q, significant=np.nan_to_num(q, nan=1.0) <= level, level=level, method=method)
+
+
+def no_test(values: Floats, level: float = 0.05, method: str = "t") -> PairedTest:
+    """What ``paired_test`` returns where zero is no hypothesis: p and q NaN, nothing significant."""
+    nothing = np.full(values.shape[1:], np.nan)
+    return PairedTest(p=nothing, q=nothing, significant=np.zeros(nothing.shape, dtype=np.bool_), level=level, method=method)
 
 
 def false_discovery(p: Floats) -> Floats:

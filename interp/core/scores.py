@@ -60,6 +60,8 @@ class HeadScores:
         coords: axis name -> one label per index, for any axis but layer and head.
         baselines: name -> metric per prompt [prompt], e.g. ``clean`` and ``corrupt``.
         normalizer: the whole effect per prompt [prompt] (metric clean - corrupt, say); None where there is no such thing.
+        signed: whether zero is what a head without the property has on average, so that the mean can be tested against it;
+            False for shares, norms and absolute values, of which every head has a positive mean.
     """
 
     values: Floats
@@ -71,6 +73,7 @@ class HeadScores:
     coords: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     baselines: Mapping[str, Floats] = field(default_factory=dict)
     normalizer: Floats | None = None
+    signed: bool = True
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float64)
@@ -124,7 +127,12 @@ class HeadScores:
         return intervals.bootstrap(self._by_prompt, confidence=confidence, n_boot=n_boot, seed=seed)
 
     def test(self, q: float = 0.05, method: str = "t") -> PairedTest:
-        """Two-sided test per head that the mean is zero, with the false-discovery rate held at ``q`` over all heads."""
+        """Two-sided test per head that the mean is zero, with the false-discovery rate held at ``q`` over all heads.
+
+        Scores that are not ``signed`` have no such test: p and q are NaN, nothing is significant; go by the intervals.
+        """
+        if not self.signed:
+            return intervals.no_test(self._by_prompt, q, method)
         return intervals.paired_test(self._by_prompt, q, method)
 
     def normalized(self, confidence: float = 0.95, n_boot: int = 2000, seed: int = 0) -> Normalized:

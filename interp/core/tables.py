@@ -48,6 +48,7 @@ def summary(scores: "HeadScores", confidence: float, level: float, n_boot: int, 
     columns |= dict(zip(("normalized", "normalized_low", "normalized_high"), parts, strict=True))
     frame = pd.DataFrame(columns)
     frame.attrs["normalized"] = refused
+    frame.attrs["test"] = "" if scores.signed else f"{scores.provenance.measure} is never negative: zero is no hypothesis"
     return frame
 
 
@@ -60,7 +61,7 @@ def save(scores: "HeadScores", path: str | Path) -> Path:
     """Write the long table as parquet with all else in the file's metadata, whole or not at all."""
     rest = {
         "format": FORMAT, "attention": scores.attention, "unit": scores.unit, "group": scores.group,
-        "dims": list(scores.dims), "shape": list(scores.values.shape),
+        "signed": scores.signed, "dims": list(scores.dims), "shape": list(scores.values.shape),
         "coords": {name: plain(labels, name) for name, labels in scores.coords.items()},
         "baselines": {name: _numbers(x) for name, x in scores.baselines.items()},
         "normalizer": None if scores.normalizer is None else _numbers(scores.normalizer),
@@ -90,7 +91,8 @@ def load(path: str | Path) -> dict[str, Any]:
     return {
         "values": table["value"].to_numpy().reshape(rest["shape"]),
         "provenance": Provenance.from_json(rest["provenance"]),
-        "attention": rest["attention"], "unit": rest["unit"], "group": rest["group"], "dims": tuple(rest["dims"]),
+        "attention": rest["attention"], "unit": rest["unit"], "group": rest["group"],
+        "signed": rest.get("signed", True), "dims": tuple(rest["dims"]),
         "coords": {name: tuple(labels) for name, labels in rest["coords"].items()},
         "baselines": {name: np.array(x, dtype=np.float64) for name, x in rest["baselines"].items()},
         "normalizer": None if rest["normalizer"] is None else np.array(rest["normalizer"], dtype=np.float64),

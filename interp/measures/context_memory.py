@@ -76,5 +76,5 @@ def context_memory(
         second = type(run)(model, run.attention, there, there[last], run.columns, run.weights)
         pushes = [run.heads().numpy(), second.heads().numpy()]
         values[:, :, rows.numpy()] = np.stack([*pushes, pushes[0] - pushes[1]], axis=-1)
-    return Measured(values=values, attention="self", axes={"run": RUNS}, metric="logit_diff",
+    return Measured(values=values, attention="self", axes={"run": RUNS}, metric="logit_diff", signed=True,
                     notes={"tokens in the part": float(gone.sum(1).double().mean())})

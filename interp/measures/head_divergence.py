@@ -103,6 +103,7 @@ def head_divergence(
         if variant == "answer":
             values[0][:, :, rows.numpy()] = _pushed(model, batch, here, rows, less, one, two)
     return Measured(values=spread(list(values), found, axes), attention="self", axes=axes, metric=f"divergence ({variant})",
+                    signed=variant == "answer",
                     notes={"tokens in the part": float(gone.sum(1).double().mean())})
 
 

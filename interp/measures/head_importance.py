@@ -92,5 +92,6 @@ def head_importance(
         attention=stack.attention,
         baselines=metrics,
         metric=measured.name,
+        signed=False,
         normalizer=None if normalize_layers else metrics["clean"] - metrics["corrupt"],
     )

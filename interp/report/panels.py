@@ -108,7 +108,7 @@ def _split(scores: HeadScores) -> list[tuple[str, HeadScores]]:
 
 def _panel(label: str, scores: HeadScores, seed: int) -> Panel:
     low, high = scores.interval(seed=seed)
-    test, signed = scores.test(), bool((scores.values < 0).any())
+    test = scores.test()
     fraction, refused = None, ""
     try:
         fraction = scores.normalized(seed=seed).values
@@ -125,10 +125,10 @@ def _panel(label: str, scores: HeadScores, seed: int) -> Panel:
         scores.mean(),
         low,
         high,
-        test.q if signed else np.full_like(test.q, np.nan),
-        test.significant & signed,
+        test.q,
+        test.significant,
         fraction,
         refused,
         unit_of(scores),
-        signed,
+        scores.signed,
     )

@@ -201,3 +201,14 @@ def test_files_that_are_no_scores_are_refused(tmp_path):
     random_scores().to_frame().to_parquet(tmp_path / "other.parquet")
     with pytest.raises(InterpError, match="no provenance"):
         HeadScores.load(tmp_path / "other.parquet")
+
+
+def test_scores_that_are_never_negative_are_not_tested_against_zero(tmp_path):
+    values = np.random.default_rng(0).random((2, 3, 20)) + 1
+    scores = HeadScores(values=values, provenance=provenance(), signed=False)
+    assert HeadScores(values=values, provenance=provenance()).test().significant.all()
+    test = scores.test()
+    assert np.isnan(test.p).all()
+    assert not test.significant.any()
+    assert "zero is no hypothesis" in scores.top(1).attrs["test"]
+    assert not HeadScores.load(scores.save(tmp_path / "scores.parquet")).signed

@@ -101,7 +101,8 @@ def scores(task: str = "ioi", measure: int = 0, layers: int = 6, heads: int = 8,
         date="2026-11-21T09:00:00+00:00",
         code={"revision": "0" * 40, "dirty": False},
     )
-    return HeadScores(values, provenance, baselines={"clean": clean, "corrupt": corrupt}, normalizer=clean - corrupt)
+    return HeadScores(values, provenance, baselines={"clean": clean, "corrupt": corrupt}, normalizer=clean - corrupt,
+                      signed=name != "head_importance")
 
 
 def example(layer: int, head: int, tokens: tuple[str, ...] = WORDS, prompt: int = 0, seed: int = 0) -> Example:
