@@ -147,6 +147,14 @@ class Model:
         """Hash of names and values (as float32) of all parameters: equal for equal weights, however they were loaded."""
         return hash_weights(self.weights)
 
+    @cached_property
+    def resuming(self) -> Any:
+        """What resumes its passes at any layer and position (``interp.models.resume.resumable.Resumable``), checked against
+        whole passes; or one sentence that says why they cannot be resumed."""
+        from interp.models.resume.resumable import resumable
+
+        return resumable(self.backend)
+
     def provenance_dict(self) -> dict[str, Any]:
         """What ``Provenance.model`` records."""
         return {

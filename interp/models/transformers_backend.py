@@ -56,6 +56,11 @@ class TransformersBackend:
         """Every site that can be read and edited."""
         return self._sites
 
+    @property
+    def places(self) -> list[Place]:
+        """Every attention and what belongs to it, layer by layer."""
+        return list(self._places.values())
+
     def without(self, sites: Collection[Site]) -> None:
         """Take sites out of ``sites()``, those that failed their check at load."""
         self._sites -= frozenset(sites)
@@ -80,7 +85,7 @@ class TransformersBackend:
         arguments = self._complete(inputs) | ({"past_key_values": cache} if cache is not None else {})
         if "use_cache" in inspect.signature(self.network.forward).parameters:
             arguments["use_cache"] = cache is not None
-        with self._tapped(taps, cache):
+        with self.tapped(taps, cache):
             output = self.network(**arguments)
         if missed := [site for site in taps.unreached() if site not in reused]:
             raise InterpError(f"read or edit the {missed[0]}", "this forward pass does not come by it",
@@ -192,8 +197,8 @@ class TransformersBackend:
         return reused
 
     @contextlib.contextmanager
-    def _tapped(self, taps: Taps, cache: Any) -> Iterator[None]:
-        """The taps in place for the duration of one pass."""
+    def tapped(self, taps: Taps, cache: Any) -> Iterator[None]:
+        """The taps in place for the duration of one pass, or of one block's part of it."""
         with contextlib.ExitStack() as stack:
             of_layer: dict[str, dict[int, tuple[nn.Module, CoreTap]]] = {"self": {}, "cross": {}}
             for key in {(site.attention, site.layer) for site in taps.sites}:

@@ -1,0 +1,63 @@
+"""What a network does with the residual stream behind its last block: final norm, unembedding, soft caps, all of it its own."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interp.models.recording import with_first
+
+
+@contextlib.contextmanager
+def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """A module with another ``forward`` for a while."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
+
+
+def tail(network: nn.Module, blocks: Sequence[nn.Module], template: Any, inputs: Mapping[str, Tensor], hidden: Tensor,
+         columns: Tensor | None = None) -> Tensor:
+    """The logits of ``hidden`` [row, position, d_model], as the network makes them: [row, position, vocab] (class logits).
+
+    Every block is passed over, and the last one hands on ``hidden``.
+
+    Args:
+        template: what the last block returned in a recorded run.
+        inputs: anything that the network takes for as many rows and positions.
+        columns: of the vocabulary that are wanted; None for all.
+    """
+    def pass_over(*args: Any, **kwargs: Any) -> Any:
+        return with_first(template, hidden)
+
+    with contextlib.ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(replaced(block, pass_over))
+        if columns is not None:
+            head = network.get_output_embeddings()
+            weight = head.weight.index_select(0, columns)
+            bias = None if head.bias is None else head.bias.index_select(0, columns)
+            stack.enter_context(replaced(head, lambda x: F.linear(x, weight, bias)))
+        output = network(**inputs)
+    logits = output.get("logits")
+    return output.get("last_hidden_state") if logits is None else logits
+
+
+def dummy_inputs(inputs: Mapping[str, Tensor], rows: int, positions: int) -> dict[str, Tensor]:
+    """Inputs of ``rows`` examples like the given ones (tokens cut to ``positions``), whose values do not matter."""
+    def shaped(x: Tensor) -> Tensor:
+        first = x[:1, :positions] if x.dim() == 2 else x[:1]
+        return first.expand(rows, *first.shape[1:])
+
+    made = {name: shaped(x) for name, x in inputs.items()}
+    if "attention_mask" in made:
+        made["attention_mask"] = torch.ones_like(made["attention_mask"])
+    return made
