@@ -164,10 +164,7 @@ class Organism(torch.nn.Module):
                 for name, shape in shapes.items()
             }
         )
-        # The unembedding starts as a rotation of the embedding, so that one linear map copies every token.
-        rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
-        with torch.no_grad():
-            self.weights["unembed"].copy_(self.weights["embed"] @ rotation)
+        self._start(generator)
         half = c["head_dim"] // 2
         frequency = c["rope_parameters"]["rope_theta"] ** (-torch.arange(half) / half)
         angles = torch.outer(torch.arange(c["max_position_embeddings"]), frequency).repeat(1, 2)
@@ -175,6 +172,22 @@ class Organism(torch.nn.Module):
         self.register_buffer(
             "sin", (angles.sin() * torch.tensor([-1.0] * half + [1.0] * half)).bfloat16(), persistent=False
         )
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        """Initial weights from which induction is learnt soon.
+
+        Layers add nothing at first, so that every layer sees the tokens; embeddings have a common part, which lets a head
+        of the first layer attend by position alone; and the unembedding is a rotation of the embedding, so that one linear
+        map copies every token.
+        """
+        w, width, scale = self.weights, CONFIG["hidden_size"], CONFIG["initializer_range"]
+        rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
+        with torch.no_grad():
+            w["unembed"].copy_(w["embed"] @ rotation)
+            w["embed"].mul_(5).add_(5 * scale * torch.randn(width, generator=generator))
+            for i in range(self.layers):
+                w[f"{i}_o"].zero_()
+                w[f"{i}_down"].zero_()
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (batch, position, vocabulary), in bfloat16."""
