@@ -131,7 +131,7 @@ def test_absolute_values_are_not_tested(pages: Path):
     assert not panel.signed
     assert not panel.significant.any()
     assert np.isnan(panel.q).all()
-    assert "absolute values, no test" in (pages / "three.html").read_text()
+    assert "never negative, no test" in (pages / "three.html").read_text()
 
 
 def test_a_large_model_stays_under_the_limit():
