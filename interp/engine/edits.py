@@ -56,7 +56,7 @@ def check(model: Any, interventions: Sequence[Intervention]) -> None:
             todo = (f"layers go from 0 to {stack.n_layers - 1}" if stack is not None and item.layer >= stack.n_layers else
                     "choose one of " + ", ".join(here) if here else "choose another attention")
             raise InterpError(str(item), true, todo)
-        if item.what == "pattern" and _needs_visible(item) and _scores(item) not in sites:
+        if item.what == "pattern" and needs_visible(item) and scores_of(item) not in sites:
             raise InterpError(str(item), "this model shows no scores, which say what a query can see", "use zero or scale")
         _check_heads(stack, item)
 
@@ -83,7 +83,7 @@ def edits(prompts: Prompts, interventions: Sequence[Intervention], sources: Sequ
     steps: dict[Site, list[Edit]] = {}
     for item, source, record in zip(interventions, sources, records, strict=True):
         steps.setdefault(item.site, []).append(_step(prompts, item, source, record, visible))
-    for scores in {_scores(item) for item in interventions if item.what == "pattern" and _needs_visible(item)}:
+    for scores in {scores_of(item) for item in interventions if item.what == "pattern" and needs_visible(item)}:
         steps.setdefault(scores, []).append(_observer(visible, scores))
     return {site: _chain(chain) for site, chain in steps.items()}
 
@@ -97,40 +97,56 @@ def _chain(chain: Sequence[Edit]) -> Edit:
     return edit
 
 
-def _scores(item: Intervention) -> Site:
+def scores_of(item: Intervention) -> Site:
+    """The scores behind the intervention's pattern."""
     return Site("scores", item.layer, item.attention)
 
 
 def _observer(visible: dict[Site, Tensor], scores: Site) -> Edit:
     def observe(x: Tensor) -> Tensor:
-        visible[scores] = _unmasked(x)
+        visible[scores] = unmasked(x)
         return x
 
     return observe
 
 
-def _unmasked(scores: Tensor) -> Tensor:
+def unmasked(scores: Tensor) -> Tensor:
+    """Which keys each query can see, from masked scores."""
     return scores.detach() > max(torch.finfo(scores.dtype).min / 2, NEVER)
 
 
-def _needs_visible(item: Intervention) -> bool:
+def needs_visible(item: Intervention) -> bool:
+    """Whether the intervention has to know which keys each query can see."""
     return item.what in SQUARE and not isinstance(item.value, (Zero, Scale))
 
 
 def _step(prompts: Prompts, item: Intervention, source: Source | None, record: Record,
           visible: Mapping[Site, Tensor]) -> Edit:
     def step(x: Tensor) -> Tensor:
-        seen = None
-        if item.what == "scores":
-            seen = _unmasked(x)
-        elif item.what == "pattern" and _needs_visible(item):
-            seen = visible[_scores(item)]
-        entries = _entries(x, prompts, item, seen)
-        after = torch.where(entries, _new(x, prompts, item, source, entries, seen).to(x.dtype), x)
+        after, entries = applied(x, prompts, item, source, visible.get(scores_of(item)) if item.what == "pattern" else None)
         record.note(_changed(x, after, entries))
         return after
 
     return step
+
+
+def applied(x: Tensor, prompts: Prompts, item: Intervention, source: Source | None,
+            seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The tensor at the intervention's site after it, and which entries were meant (a mask that broadcasts against it).
+
+    ``seen``: which keys each query can see, bool [n, head, query, key]; needed where the value of a pattern depends on it.
+    """
+    if item.what == "scores":
+        seen = unmasked(x)
+    elif not (item.what == "pattern" and needs_visible(item)):
+        seen = None
+    entries = _entries(x, prompts, item, seen)
+    return torch.where(entries, _new(x, prompts, item, source, entries, seen).to(x.dtype), x), entries
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """A change below this part of the largest selected entry is rounding in that type."""
+    return min(ROUNDING, 16 * torch.finfo(dtype).eps)
 
 
 def _changed(before: Tensor, after: Tensor, entries: Tensor) -> Tensor:
@@ -138,7 +154,7 @@ def _changed(before: Tensor, after: Tensor, entries: Tensor) -> Tensor:
     before, after = before.detach(), after.detach()
     moved = torch.where(entries, (after - before).abs(), 0).flatten(1).amax(dim=1)
     size = torch.where(entries, torch.maximum(after.abs(), before.abs()), 0).flatten(1).amax(dim=1)
-    return ~(moved <= min(ROUNDING, 16 * torch.finfo(size.dtype).eps) * size)
+    return ~(moved <= rounding(size.dtype) * size)
 
 
 def _entries(x: Tensor, prompts: Prompts, item: Intervention, seen: Tensor | None) -> Tensor:
