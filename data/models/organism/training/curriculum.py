@@ -75,8 +75,8 @@ def chunked(rng: random.Random, tokens: Sequence[int], length: int, longest: int
     return ids[:length], weights[:length]
 
 
-def repeats(rng: random.Random, vocab_size: int, rows: int, length: int, kind: str = "both") -> Batch:
-    """Rows of `<bos>` and repeated random tokens: `"in order"`, `"chunks"`, or `"both"`, row by row in turn.
+def repeats(rng: random.Random, vocab_size: int, rows: int, length: int, kind: str = "pairs") -> Batch:
+    """Rows of `<bos>` and repeated random tokens: `"pairs"` in random order, or all `"in order"`.
 
     A row has 4 to 32 different tokens, few as often as many (log-uniform): where there are few, copying any of them is
     right often enough for copying to be learnt first.
@@ -84,8 +84,10 @@ def repeats(rng: random.Random, vocab_size: int, rows: int, length: int, kind: s
     ids, weights = torch.full((rows, length), BOS_ID), torch.zeros(rows, length)
     for row in range(rows):
         tokens = rng.sample(range(FIRST_ID, vocab_size), int(4 * 8.25 ** rng.random()))
-        in_order = row % 2 == 0 if kind == "both" else kind == "in order"
-        drawn = (repeated if in_order else chunked)(rng, tokens, length - 1)
+        if kind == "pairs":
+            drawn = chunked(rng, tokens, length - 1, 2)
+        else:
+            drawn = repeated(rng, tokens, length - 1)
         ids[row, 1:], weights[row, 1:] = torch.tensor(drawn[0]), torch.tensor(drawn[1])
     return Batch(ids, weights)
 
