@@ -18,7 +18,7 @@ from interp.core.registry import unknown
 if TYPE_CHECKING:
     from interp.tasks.task import Task
 
-_MACHINERY = frozenset({"batch", "build", "metrics", "options", "own", "passages", "prompt",
+_MACHINERY = frozenset({"batch", "build", "haystack", "metrics", "options", "own", "passages", "prompt",
                         "prompt_file", "task", "texts", "tokenise", "words"})
 _NAMES = {
     "Batch": "batch", "Tokens": "batch", "Metric": "metrics", "METRICS": "metrics", "Prompt": "prompt",
