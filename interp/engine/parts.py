@@ -63,7 +63,8 @@ def part_of(prompts: Prompts, part: Part, other: Prompts | None = None) -> Tenso
 def without(model: Any, prompts: Prompts, part: Tensor, how: How, filler: int | Prompts | None = None) -> Without:
     """The prompts without the tokens ``part`` [n, position].
 
-    * ``removed``: the tokens are left out; what follows moves up (He et al. 2025 remove the image so).
+    * ``removed``: the tokens are left out; what follows moves up. An image goes as a whole: the part is its placeholder
+      tokens, all of them, and ``pixel_values`` are left out too (He et al. 2025).
     * ``replaced``: other tokens stand in their place: those of ``filler`` prompts (the corrupted side), or one token id.
     * ``masked``: the tokens stay and nobody else attends to them (attention knockout); positions do not move.
     """
@@ -82,8 +83,7 @@ def without(model: Any, prompts: Prompts, part: Tensor, how: How, filler: int | 
         changed = replace(prompts, inputs={**prompts.inputs, "input_ids": torch.where(part, new, ids)})
         return Without(changed, torch.where(kept, places, -1), {}, torch.where(prompts.mask, places, -1))
     if extra := set(prompts.inputs) - {"input_ids", "attention_mask"}:
-        raise InterpError("remove a part of the context", f"the model also takes {', '.join(sorted(extra))}",
-                          "use how='masked'")
+        _check_image(prompts, part, extra)
     width = int(kept.sum(dim=1).max())
     order = kept.int().argsort(dim=1, descending=True, stable=True)[:, :width]
     mask = torch.arange(width, device=part.device) < kept.sum(dim=1, keepdim=True)
@@ -93,6 +93,16 @@ def without(model: Any, prompts: Prompts, part: Tensor, how: How, filler: int | 
     inputs = {"input_ids": ids, "attention_mask": mask.to(ids.dtype)}
     shorter = replace(prompts, inputs=inputs, mask=mask, spans={}, answer=end, end=end, aligned=False)
     return Without(shorter, index, {}, index)
+
+
+def _check_image(prompts: Prompts, part: Tensor, extra: set[str]) -> None:
+    """An image may be removed: all its placeholder tokens are then in the part, and its pixels go with them."""
+    ids = prompts.inputs["input_ids"]
+    marks = ids[part].unique()
+    if extra != {"pixel_values"} or len(marks) > 1 or bool((ids[prompts.mask & ~part] == marks[0]).any()):
+        raise InterpError("remove a part of the context", f"the model also takes {', '.join(sorted(extra))}, which belong to "
+                          "tokens that are not exactly this part", "name the tokens of the image as the part, or use "
+                          "how='masked'")
 
 
 def _between(prompts: Prompts, name: str) -> Tensor:

@@ -189,17 +189,21 @@ def from_texts(model: Any, texts: Any, *, spans: Mapping[str, Any] | None = None
                  {"options": options} if origin is None else origin)
 
 
-def from_inputs(inputs: Mapping[str, Any], *, name: str = "own inputs") -> Texts:
-    """Prompts from a network's own inputs, each with the prompts as its first axis: ``pixel_values`` of images, or the
-    ``input_ids``, ``attention_mask`` and ``decoder_input_ids`` of an encoder-decoder.
+def from_inputs(inputs: Mapping[str, Any], *, spans: Mapping[str, tuple[int, int]] | None = None,
+                name: str = "own inputs") -> Texts:
+    """Prompts from a network's own inputs, each with the prompts as its first axis: ``pixel_values`` of images, both
+    ``input_ids`` and ``pixel_values`` of a vision-language model, or the ``input_ids``, ``attention_mask`` and
+    ``decoder_input_ids`` of an encoder-decoder.
 
-    Raises ``InterpError`` where there are none or where they differ in the number of prompts.
+    ``spans``: name -> (start, stop) in tokens, the same for all prompts. Raises ``InterpError`` where there are no inputs or
+    where they differ in the number of prompts.
     """
     sizes = {key: len(x) for key, x in inputs.items()}
     if not sizes or len(set(sizes.values())) > 1 or 0 in sizes.values():
         raise InterpError(f"make prompts of {name}", f"the inputs have these numbers of prompts: {sizes or 'none'}",
                           "give tensors with the same number of prompts on their first axis")
-    return Texts(name, Inputs(dict(inputs)), {})
+    n = next(iter(sizes.values()))
+    return Texts(name, Inputs(dict(inputs)), {span: torch.tensor([where] * n) for span, where in (spans or {}).items()})
 
 
 def plain_texts(model: Any, n: int = 12, length: int | None = 64, seed: int = 0, *, padding_side: str = "right") -> Texts:

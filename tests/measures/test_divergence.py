@@ -191,3 +191,43 @@ def test_contradictions_are_refused():
         head_divergence(model, batch, variant="cosine", outliers="zero")
     with pytest.raises(InterpError, match="answer position"):
         head_divergence(model, batch, variant="answer", positions="A")
+
+
+def vision_language():
+    """A tiny LLaVA: an image is four tokens 59."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    vision = CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=28,
+                              patch_size=14, projection_dim=16)
+    text = LlamaConfig(vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+                       num_key_value_heads=2, initializer_range=0.3)
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=59, image_seq_length=4,
+                         vision_feature_layer=-1)
+    torch.manual_seed(0)
+    return LlavaForConditionalGeneration(config).eval()
+
+
+def test_an_image_removed_from_the_context_as_published():
+    network = vision_language()
+    ids = torch.tensor([[1, 59, 59, 59, 59, 5, 6, 7], [1, 59, 59, 59, 59, 9, 3, 2]])
+    pixels = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    model = interp.load(network, verify=False)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+    texts = interp.tasks.from_inputs(inputs, spans={"image": (1, 5), "question": (5, 8)})
+    found = head_divergence(model, texts, part="image").values
+
+    def outputs(**given):
+        seen = []
+        handles = [layer.self_attn.o_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, -1]))
+                   for layer in network.model.language_model.layers]
+        with torch.no_grad():
+            network(**given)
+        for handle in handles:
+            handle.remove()
+        return torch.stack(seen).unflatten(-1, (4, 8))
+
+    without_image = outputs(input_ids=ids[:, [0, 5, 6, 7]])
+    expected = (outputs(input_ids=ids, pixel_values=pixels) - without_image).norm(dim=-1).transpose(1, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InterpError, match="pixel_values"):
+        head_divergence(model, texts, part="question")
