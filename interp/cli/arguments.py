@@ -30,8 +30,44 @@ Metric = Annotated[str | None, typer.Option("--metric", help="Metric, in place o
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", help="Prompts per pass; changes no number.", show_default=False)
 ]
+Memory = Annotated[
+    float | None,
+    typer.Option("--memory", help="GiB that one pass may take; changes no number.  [default: measured]", show_default=False),
+]
+Workers = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        help="Who runs the sweeps: `local`, this process; a number of Ray actors; `ray`, one for each device; or the "
+        "address of a Ray cluster. Changes no number.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Keep finished parts of sweeps, and take those that an interrupted run left."),
+]
+KeepUnits = Annotated[bool, typer.Option("--keep-units", help="With --resume: leave them there when all is done.")]
 
-COMMON = ("model", "task", "prompts", "n", "seed", "device", "dtype", "backend", "metric", "batch_size", "out")
+COMMON = (
+    "model",
+    "task",
+    "prompts",
+    "n",
+    "seed",
+    "device",
+    "dtype",
+    "backend",
+    "metric",
+    "batch_size",
+    "memory",
+    "workers",
+    "resume",
+    "keep_units",
+    "out",
+)
+
+UNFINISHED = "unfinished"
+"""Name of the folder in which interrupted runs leave what they had finished."""
 
 
 def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -100,6 +136,72 @@ def tasks_of(names: Sequence[str], files: Sequence[Path] | None) -> list[Any]:
             raise InterpError(f"read prompts from {file}", "there is no such file", "check the path")
         found.append(tasks.from_file(file))
     return found
+
+
+def running_of_words(batch_size: int | None, memory: float | None, workers: str, store: Path | None) -> Any:
+    """How the sweeps of a command are to be computed; lines that there are to say go to stderr."""
+    from interp.engine.running import Running
+
+    if memory is not None and not memory > 0:
+        raise InterpError(f"give a pass {memory:g} GiB", "that is no memory", "give a number above 0")
+    return Running(
+        batch_size=batch_size,
+        memory=None if memory is None else int(memory * 2**30),
+        store=store,
+        workers=_workers(workers),
+        say=say,
+    )
+
+
+def _workers(text: str) -> Any:
+    if text == "local":
+        return None
+    from interp.engine.ray_crew import RayWorkers
+
+    if text.isdigit():
+        return RayWorkers(n=int(text))
+    if text == "ray":
+        return RayWorkers()
+    if text == "auto" or ":" in text:
+        return RayWorkers(address=text)
+    raise InterpError(
+        f"run on the workers {text!r}",
+        "that is neither local nor a number, ray or an address",
+        "use --workers local, --workers 4, --workers ray or --workers ray://HOST:PORT",
+    )
+
+
+def say(line: str) -> None:
+    """One line on stderr, dim where it is a terminal."""
+    from rich.console import Console
+
+    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(line, style="dim")
+
+
+def place_of_units(folder: Path, asked: Any) -> Path:
+    """Where a command keeps the finished parts of its sweeps: a folder of its own, named after all that was asked."""
+    import hashlib
+    import json
+
+    from interp.core.provenance import plain
+
+    text = json.dumps(plain(asked, "request"), sort_keys=True)
+    return folder / UNFINISHED / hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def remove_units(store: Path | None, keep: bool) -> None:
+    """When the results are written: take away the finished parts of sweeps, and the folders that are empty then."""
+    if store is None or not store.is_dir():
+        return
+    if keep:
+        say(f"kept the finished parts of sweeps: {store}")
+        return
+    from interp.engine.unit_store import remove
+
+    remove(store)
+    for folder in (store, store.parent):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def load_model(name: str | None, device: str | None, dtype: str, backend: str | None) -> Any:

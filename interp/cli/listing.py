@@ -7,6 +7,8 @@ import typer
 from interp.core.registry import unknown
 
 KINDS = ("measures", "models", "tasks")
+HIDDEN = ("progress", "running")
+"""Options of measures that a command line has no words for."""
 
 
 def list_(kind: Annotated[str, typer.Argument(help="models, tasks or measures", show_default=False)]) -> None:
@@ -36,7 +38,7 @@ def _measures() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         (
             entry.name,
             entry.summary,
-            ", ".join(f"--{option.name.replace('_', '-')}" for option in entry.options if option.name != "progress"),
+            ", ".join(f"--{option.name.replace('_', '-')}" for option in entry.options if option.name not in HIDDEN),
         )
         for entry in catalog().values()
     ]

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from interp.cli import arguments
-from interp.cli.arguments import check_options, check_place, load_model, split, tasks_of
+from interp.cli.arguments import (
+    UNFINISHED,
+    check_options,
+    check_place,
+    load_model,
+    remove_units,
+    running_of_words,
+    say,
+    split,
+    tasks_of,
+)
 from interp.core.errors import InterpError
 
 
@@ -28,6 +38,10 @@ def report(
     dtype: arguments.Dtype = "float32",
     backend: arguments.Backend = None,
     batch_size: arguments.BatchSize = None,
+    memory: arguments.Memory = None,
+    workers: arguments.Workers = "local",
+    resume: arguments.Resume = False,
+    keep_units: arguments.KeepUnits = False,
     heads: Annotated[int, typer.Option("--heads", help="Heads whose attention patterns are shown.")] = 3,
     title: Annotated[str | None, typer.Option("--title", help="Heading of the page.", show_default=False)] = None,
     save: Annotated[
@@ -39,10 +53,10 @@ def report(
 ) -> None:
     """Write a self-contained page on the heads of a model: scores with intervals, agreement, patterns, caveats.
 
+    With --resume a run that is interrupted can be started again and goes on where it stopped.
+
     Example: `interp report --model organism --task ioi --task induction --out report.html`
     """
-    from rich.console import Console
-
     words, options = split(context.args)
     if words:
         raise InterpError(f"read {words[0]!r}", "the command takes options only", "give --task NAME for each task")
@@ -51,7 +65,7 @@ def report(
     check_place(page, "file")
     if save is not None:
         check_place(save, "folder")
-    console = Console(stderr=True, markup=False, highlight=False)
+    store = page.with_name(f"{page.stem}.{UNFINISHED}") if resume else None
 
     from interp.report import load, report
     from interp.report import save as keep
@@ -72,11 +86,11 @@ def report(
             n,
             seed,
             top=heads,
-            batch_size=batch_size,
-            progress=None,
-            say=lambda line: console.print(line, style="dim"),
+            running=running_of_words(batch_size, memory, workers, store),
+            say=say,
         )
     if save is not None:
         keep(found, save)
     written = report(found, page, title=title)
+    remove_units(store, keep_units)
     sys.stdout.write(f"{written.resolve()}\n")

@@ -1,13 +1,25 @@
 """``interp score``: head scores by one or more measures, saved as parquet and shown as a table."""
 
 import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from interp.cli import arguments
-from interp.cli.arguments import check_options, check_place, load_model, split, tasks_of
+from interp.cli.arguments import (
+    check_options,
+    check_place,
+    load_model,
+    place_of_units,
+    remove_units,
+    running_of_words,
+    split,
+    tasks_of,
+)
 from interp.core.errors import InterpError
 from interp.core.registry import unknown
 
@@ -27,16 +39,22 @@ def score(
     backend: arguments.Backend = None,
     metric: arguments.Metric = None,
     batch_size: arguments.BatchSize = None,
+    memory: arguments.Memory = None,
+    workers: arguments.Workers = "local",
+    resume: arguments.Resume = False,
+    keep_units: arguments.KeepUnits = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do not do it.")] = False,
     top: Annotated[int, typer.Option("--top", help="Heads in the printed table.")] = 10,
 ) -> None:
     """Score every head by one or more measures: one parquet file for each, and a table with intervals.
 
     Options of the measures and of the task are given by their names (`interp list measures`); an option goes to every
-    measure that has it.
+    measure that has it. Files are named after model, prompts, measure and what else was asked, so that results can share
+    a folder. With --resume a run that is interrupted can be started again and goes on where it stopped.
 
     Example: `interp score activation_patching ablation --kind zero --model organism --task ioi -n 64 --out scores`
     """
-    from interp.measures.catalog import catalog
+    from interp.measures.catalog import RUNNING, catalog
 
     names, given = split(measure)
     entries = catalog()
@@ -54,15 +72,17 @@ def score(
         name: [
             option.name
             for option in entries[name].options
-            if option.name not in ("progress", "metric", "batch_size", "seed")
+            if option.name not in (*RUNNING, "metric", "seed")
         ]
         for name in names
     }
-    check_options(given, theirs | {f"the task {chosen.name}": list(chosen.options)}, (*arguments.COMMON, "top"))
-    if out is None:
+    check_options(given, theirs | {f"the task {chosen.name}": list(chosen.options)}, (*arguments.COMMON, "dry_run", "top"))
+    if out is None and not dry_run:
         raise InterpError("score heads", "no place for the scores was given", "give --out FOLDER")
-    check_place(out, "folder")
+    if out is not None:
+        check_place(out, "folder")
 
+    from interp.core.store import file_name
     from interp.measures.measure import find
     from interp.measures.options import read
 
@@ -73,25 +93,42 @@ def score(
         if option not in {o for options in theirs.values() for o in options}
     }
     batch = chosen.batch(loaded, n, seed, metric=metric, **own)
-    results = []
+    jobs = []
     for name in names:
         function = find(name)
         parameters = inspect.signature(function).parameters
         options = {
             option: read(text, parameters[option].annotation) for option, text in given.items() if option in theirs[name]
         }
-        scores = function(
-            loaded,
-            batch,
-            **options,
-            **{k: v for k, v in {"batch_size": batch_size, "seed": seed}.items() if k in parameters},
-        )
-        results.append((scores, "".join(f".{option}={given[option]}" for option in given if option in theirs[name])))
-    for scores, said in results:
-        path = scores.save(
-            out / f"{batch.task}.{scores.provenance.measure}{said.replace('/', '_')}.parquet".replace(" ", "_")
-        )
-        _show(scores, top, path)
+        jobs.append((function, options | ({"seed": seed} if "seed" in parameters else {})))
+    store = None
+    if resume and not dry_run:
+        asked = [[function.entry.name, {o: str(value) for o, value in options.items()}] for function, options in jobs]
+        store = place_of_units(out, [loaded.provenance_dict(), batch.provenance_dict(), metric, asked])
+    running = running_of_words(batch_size, memory, workers, store)
+    if dry_run:
+        _say_costs(loaded, batch, jobs, running)
+        return
+    results = [function(loaded, batch, **options, running=running) for function, options in jobs]
+    for name, scores in zip(names, results, strict=True):
+        said = ",".join(f"{option}={text}" for option, text in given.items() if option in theirs[name])
+        _show(scores, top, scores.save(out / file_name(scores.provenance, said)))
+    remove_units(store, keep_units)
+
+
+def _say_costs(model: Any, batch: Any, jobs: Sequence[tuple[Callable[..., Any], Mapping[str, Any]]], running: Any) -> None:
+    """What each measure would cost, one line each on stdout."""
+    from interp.engine.sweep import DryRunError
+
+    for function, options in jobs:
+        entry = function.entry
+        cost = f"no sweep; {entry.cost}"
+        if "running" in {option.name for option in entry.options}:
+            try:
+                function(model, batch, **options, running=replace(running, dry_run=True))
+            except DryRunError as told:
+                cost = str(told.cost)
+        sys.stdout.write(f"{entry.name}: {cost}.\n")
 
 
 def _show(scores: Any, top: int, path: Path) -> None:

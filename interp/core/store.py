@@ -1,5 +1,6 @@
-"""``Store``: saved scores in a folder, found again by what was asked."""
+"""``Store``: saved scores in a folder, found again by what was asked; and the name of the file of a result."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from interp.core.scores import HeadScores
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of parquet files, one per result, named ``<measure>-<key>.parquet`` after ``Provenance.key()``."""
+    """A folder of parquet files, one per result, named by ``file_name``."""
 
     folder: Path
 
@@ -19,7 +20,7 @@ class Store:
 
     def path(self, provenance: Provenance) -> Path:
         """Where the result of this request is, or would be."""
-        return self.folder / f"{provenance.measure}-{provenance.key()[:20]}.parquet"
+        return self.folder / file_name(provenance)
 
     def get(self, provenance: Provenance) -> HeadScores | None:
         """The saved result of the same request, None if there is none; date, device and versions may differ.
@@ -41,3 +42,19 @@ class Store:
     def all(self) -> tuple[HeadScores, ...]:
         """Every saved result, by file name."""
         return tuple(HeadScores.load(path) for path in sorted(self.folder.glob("*.parquet")))
+
+
+def file_name(provenance: Provenance, said: str = "") -> str:
+    """The name of a result's file: ``organism.ioi.n64.seed0.ablation.3f81c02a.parquet``.
+
+    Model, prompts and measure are for the reader; the eight digits at the end, of ``Provenance.key()``, are what no other
+    request has, so that results of different requests can share a folder. ``said`` stands before them: options that the
+    reader should see (``kind=zero``).
+    """
+    task = provenance.task
+    seed = task.get("seed")
+    parts = [
+        str(provenance.model.get("name") or "").rstrip("/").split("/")[-1], str(task.get("name") or ""),
+        f"n{task.get('n')}", "" if seed is None else f"seed{seed}", provenance.measure, said, provenance.key()[:8],
+    ]
+    return ".".join(re.sub(r"[^\w=,.+-]+", "_", part) for part in parts if part) + ".parquet"

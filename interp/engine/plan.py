@@ -157,7 +157,7 @@ class Plan:
                     advance(unit)
             except KeyboardInterrupt:
                 if kept is not None and say:
-                    say(f"{title}: interrupted, {finished} of {_count(len(self.units), 'unit')} are kept in {kept.folder}")
+                    say(f"{title}: interrupted; {finished} of {_count(len(self.units), 'unit')} are kept in {kept.folder}")
                 raise
         if not acted.any() and any(self.lists):
             raise InterpError(f"sweep over {len(self.lists)} interventions",
@@ -202,10 +202,10 @@ def _finished(plan: Plan, units: Sequence[Unit], workers: Any) -> Iterator[Finis
         for unit in units:
             yield (unit, *plan.passes.run(unit))
     else:
-        from interp.engine.distribute import run_units, workers_of
+        from interp.engine.distribute import run_units
 
         if units:
-            yield from run_units(plan, units, workers_of(workers))
+            yield from run_units(plan, units, workers)
 
 
 def _stored(plan: Plan, kept: unit_store.UnitStore | None, say: Say | None) -> unit_store.Stored:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 FACTS = ("sense", "formula", "source", "does_not_show", "cost")
 ABOUT = ("effect", "attention", "output")
+RUNNING = ("batch_size", "progress", "running")
+"""Options that say how to compute and cannot change a number: they stay out of the provenance."""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,11 @@ from interp.core.provenance import FORMAT, Provenance, collect_code, collect_ver
 from interp.core.registry import Registry, unknown
 from interp.core.scores import HeadScores
 from interp.engine.running import Running
-from interp.measures.catalog import ABOUT, Entry, Option, catalog
+from interp.measures.catalog import ABOUT, RUNNING, Entry, Option, catalog
 from interp.measures.options import check_value, record, show_annotation
 
 MEASURES: Registry[Callable[..., HeadScores]] = Registry("measure")
 """The measures whose files were imported; ``find`` imports one by name."""
-
-RUNNING = ("batch_size", "progress", "running")
-"""Options that say how to compute and cannot change a number: they stay out of the provenance."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,17 @@ def load(name_or_model: Any, *, device: str | torch.device | None = None, dtype:
     if not isinstance(name_or_model, (str, Path)):
         raise InterpError(asked, "it is neither a name nor a model",
                           "give a name, a folder, a transformers model or a TransformerBridge")
-    name, place = str(name_or_model), _device(device, "cuda" if torch.cuda.is_available() else "cpu")
     kind = kind or torch.float32
+    made = _of_name(name_or_model, device, kind, backend, revision, tokenizer, verify, asked)
+    where = Path(name_or_model).expanduser()
+    loaded = {"name_or_model": str(where.resolve() if where.is_dir() else name_or_model), "dtype": kind, "backend": backend,
+              "revision": revision}
+    return replace(made, loaded=loaded)
+
+
+def _of_name(name_or_model: str | Path, device: str | torch.device | None, kind: torch.dtype, backend: str | None,
+             revision: str | None, tokenizer: Any, verify: bool, asked: str) -> Model:
+    name, place = str(name_or_model), _device(device, "cuda" if torch.cuda.is_available() else "cpu")
     from interp.models.handmade import HANDMADE
     from interp.models.native import is_native_folder, load_native
 

@@ -29,6 +29,8 @@ class Model:
         vocab_size: how many logits a position has (0 without an unembedding).
         verification: what was checked when it was loaded, and how exactly it held; None where checks were switched off.
         weights: the network whose parameters are the model's.
+        loaded: what ``load`` was given (name, dtype, backend, revision), so that another process can load it again; None for
+            a model that was in memory.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Model:
     vocab_size: int
     verification: Verification | None
     weights: nn.Module = field(repr=False)
+    loaded: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
@@ -92,15 +95,15 @@ class Model:
             InterpError: a site the model lacks; padding on a side on which the model is not exact.
         """
         moved = {name: self._moved(x) if isinstance(x, Tensor) else x for name, x in inputs.items()}
-        if self.verification is not None:
-            self._check_padding(moved.get("attention_mask"))
+        self.check_padding(moved.get("attention_mask"))
         return self.backend.run(moved, edits, capture, cache=cache, use_cache=use_cache)
 
     def _moved(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype if x.is_floating_point() else None)
 
-    def _check_padding(self, mask: Tensor | None) -> None:
-        inexact = self.verification.inexact_padding
+    def check_padding(self, mask: Tensor | None) -> None:
+        """Refuse padding (``mask`` [prompt, position]) on a side on which the model is not exact."""
+        inexact = () if self.verification is None else self.verification.inexact_padding
         if not inexact or mask is None or mask.dim() != 2 or bool(mask.all()):
             return
         for side, column in (("left", 0), ("right", -1)):

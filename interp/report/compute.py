@@ -14,6 +14,7 @@ from interp.engine.baselines import baselines
 from interp.engine.edits import NEVER
 from interp.engine.forward import answer_logits
 from interp.engine.prompts import side, sides
+from interp.engine.running import Running, running_of
 from interp.measures.measure import find
 from interp.models.sites import Site
 from interp.report.results import Example, Shown, TaskResult
@@ -42,7 +43,8 @@ def build(
     top: int = 3,
     prompts: int = 2,
     batch_size: int | None = None,
-    progress: bool | None = False,
+    progress: bool | None = None,
+    running: Running | None = None,
     say: Say | None = None,
 ) -> tuple[TaskResult, ...]:
     """Score every head of ``model`` on every task, by every measure, and read the patterns of the top heads.
@@ -54,12 +56,14 @@ def build(
         measures: (name, options) pairs.
         top: how many heads have their attention shown, by mean rank over the measures; prompts: on how many prompts.
         batch_size: prompts per pass; changes no number. progress: bars on stderr (None: where it is a terminal).
+        running: these two, and memory, store and workers of the sweeps (``interp.engine.running``).
         say: called with a line for each step.
 
     Raises:
         InterpError: as tasks and measures do.
     """
     say = say or (lambda line: None)
+    how = running_of(running, batch_size, progress)
     if not tasks:
         raise InterpError("build a report", "no task was given", "give at least one")
     if not model.stacks:
@@ -75,7 +79,7 @@ def build(
                 f"{batch.task}: {name.replace('_', ' ')}{''.join(f' {value}' for value in options.values())}, "
                 f"{batch.n} prompts"
             )
-            scores.append(find(name)(model, batch, **options, batch_size=batch_size, progress=progress))
+            scores.append(find(name)(model, batch, **options, running=how))
         results.append(_result(model, task, batch, tuple(scores), top, prompts))
     return tuple(results)
 

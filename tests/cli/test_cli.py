@@ -82,7 +82,10 @@ def test_score_saves_a_file_for_each_measure_and_prints_intervals(interp, tiny, 
     )
     assert (code, err) == (0, "")
     files = sorted(path.name for path in (tmp_path / "scores").iterdir())
-    assert files == ["pairs.ablation.kind=zero.parquet", "pairs.activation_patching.parquet"]
+    assert [re.sub(r"\.[0-9a-f]{8}\.", ".KEY.", name) for name in files] == [
+        "tiny.pairs.n6.seed0.ablation.kind=zero.KEY.parquet",
+        "tiny.pairs.n6.seed0.activation_patching.KEY.parquet",
+    ]
     scores = HeadScores.load(tmp_path / "scores" / files[0])
     assert scores.provenance.options["kind"] == "zero"
     assert scores.values.shape == (2, 4, 6)
@@ -91,25 +94,18 @@ def test_score_saves_a_file_for_each_measure_and_prints_intervals(interp, tiny, 
     assert re.search(r"\[[^\]]+, [^\]]+\]", out)
 
 
-def test_score_takes_the_seed_and_n(interp, tiny, pairs, tmp_path):
-    interp(
-        "score",
-        "head_importance",
-        "--model",
-        tiny,
-        "--prompts",
-        pairs,
-        "-n",
-        3,
-        "--seed",
-        5,
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path,
-    )
-    task = HeadScores.load(tmp_path / "pairs.head_importance.parquet").provenance.task
-    assert (task["n"], task["seed"]) == (3, 5)
+def test_runs_that_differ_share_a_folder(interp, tiny, pairs, tmp_path):
+    common = ["score", "head_importance", "--model", tiny, "--prompts", pairs, "--device", "cpu", "--out", tmp_path]
+    asked = [["--seed", 5], ["--seed", 6], ["--seed", 6, "--loss", "metric"], ["--seed", 5]]
+    for words in (["-n", 3, *more] for more in asked):
+        code, _, err = interp(*common, *words)
+        assert code == 0, err
+    found = [HeadScores.load(path).provenance for path in sorted(tmp_path.iterdir())]
+    assert sorted((one.task["n"], one.task["seed"], one.options["loss"]) for one in found) == [
+        (3, 5, "answer"),
+        (3, 6, "answer"),
+        (3, 6, "metric"),
+    ]
 
 
 def test_report_from_a_model_and_again_from_its_results(interp, tiny, pairs, tmp_path):

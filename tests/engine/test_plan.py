@@ -185,7 +185,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_where(model, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         plan_of(model).run(tmp_path, say=said.append)
     assert len(units_of(tmp_path)) == 2
-    assert "interrupted, 2 of" in said[0]
+    assert "interrupted; 2 of" in said[0]
     assert str(tmp_path) in said[0]
     assert torch.is_grad_enabled()
 
