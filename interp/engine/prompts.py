@@ -34,6 +34,7 @@ class Prompts:
         name: ``clean``, ``corrupt`` or ``tokens``.
         aligned: whether the tokens of the two sides of the batch correspond place by place.
         encoder_mask: True for real tokens of an encoder-decoder's encoder [n, position].
+        width: to how many tokens the prompts of the whole batch are padded, where these have been narrowed.
     """
 
     inputs: Mapping[str, Tensor]
@@ -45,6 +46,7 @@ class Prompts:
     name: str = "tokens"
     aligned: bool = True
     encoder_mask: Tensor | None = None
+    width: int | None = None
 
     @property
     def n(self) -> int:
@@ -59,6 +61,17 @@ class Prompts:
                        spans={name: pick(t) for name, t in self.spans.items()}, answer=pick(self.answer), end=pick(self.end),
                        rows=pick(self.rows),
                        encoder_mask=None if self.encoder_mask is None else pick(self.encoder_mask))
+
+    def narrowed(self) -> "Prompts":
+        """The same prompts without the columns that are padding in all of them; images and encoder-decoders as they are."""
+        filled = self.mask.any(dim=0).nonzero().flatten()
+        start, stop = int(filled[0]), int(filled[-1]) + 1
+        whole = self.mask.shape[1]
+        if "input_ids" not in self.inputs or self.encoder_mask is not None or (start, stop) == (0, whole):
+            return self
+        inputs = {name: x[:, start:stop] if x.dim() == 2 and x.shape[1] == whole else x for name, x in self.inputs.items()}
+        return replace(self, inputs=inputs, mask=self.mask[:, start:stop], answer=self.answer - start, end=self.end - start,
+                       spans={name: span - start for name, span in self.spans.items()}, width=self.width or whole)
 
     def real(self, attention: str, of_keys: bool, length: int) -> Tensor:
         """Which entries along a position axis of that attention are real tokens: bool [n, length]."""
@@ -151,8 +164,9 @@ def selected(prompts: Prompts, positions: str | tuple[str | int, ...] | None, at
             span = _span(prompts, position, real)
             chosen |= (places >= span[:, :1]) & (places < span[:, 1:])
         else:
-            if not -real.shape[1] <= position < real.shape[1]:      # of the whole batch: these may be its shorter prompts
-                raise InterpError(f"select token {position}", f"no prompt has more than {real.shape[1]} tokens",
+            limit = max(real.shape[1], prompts.width or 0)
+            if not -limit <= position < limit:      # of the whole batch: these may be its shorter prompts
+                raise InterpError(f"select token {position}", f"no prompt has more than {limit} tokens",
                                   "count from 0 over real tokens, or negative from the last")
             chosen |= order == (position if position >= 0 else count + position)
     return chosen & real

@@ -71,8 +71,12 @@ def references(model: Any, runs: Mapping[str, Prompts], on: str, interventions: 
 
 
 def captured(model: Any, runs: Mapping[str, Prompts], found: References, rows: Tensor,
-             interventions: Iterable[Intervention]) -> dict[RunKey, tuple[Prompts, Mapping[Site, Tensor]]]:
-    """Activations of the runs that these prompts resample from: run -> (its prompts, site -> tensor)."""
+             interventions: Iterable[Intervention], narrow: bool = False
+             ) -> dict[RunKey, tuple[Prompts, Mapping[Site, Tensor]]]:
+    """Activations of the runs that these prompts resample from: run -> (its prompts, site -> tensor).
+
+    ``narrow``: without the columns that are padding in all of them.
+    """
     wanted: dict[RunKey, set[Site]] = {}
     for item in interventions:
         if isinstance(item.value, Resample) and isinstance(item.value.source, str):
@@ -81,6 +85,7 @@ def captured(model: Any, runs: Mapping[str, Prompts], found: References, rows: T
     result = {}
     for (name, partners), sites in wanted.items():
         prompts = runs[name].take(rows if partners is None else torch.tensor(partners))
+        prompts = prompts.narrowed() if narrow else prompts
         with torch.no_grad():
             result[name, partners] = (prompts, model.run(prompts.inputs, capture=sites).captured)
     return result

@@ -31,6 +31,8 @@ class Metric:
         differentiable: whether it has a useful gradient.
         linear: whether it is a linear function of the logits, so that contributions of components add up to it.
         needs_wrong: whether every prompt must have a wrong answer.
+        columns: which logits it reads: ``all`` of the vocabulary, or those of right and wrong ``answers`` alone. One that
+            reads ``answers`` takes of the batch no more than ``interp.tasks.answers.Answers`` has.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Metric:
     differentiable: bool = True
     linear: bool = False
     needs_wrong: bool = True
+    columns: str = "all"
 
     def __call__(self, logits: Tensor, batch: "Batch") -> Tensor:
         """The metric of each prompt, [prompt], in at least float32."""
@@ -99,13 +102,15 @@ def _sum(probs: Tensor, columns: Tensor, mask: Tensor) -> Tensor:
 
 METRICS: Registry[Metric] = Registry("metric")
 for _metric in (
-    Metric("logit_diff", "the answer leads the wrong answers, on average, by more", "logits", logit_diff, linear=True),
-    Metric("logit_diff_max", "the answer leads the best wrong answer by more", "logits", logit_diff_max),
+    Metric("logit_diff", "the answer leads the wrong answers, on average, by more", "logits", logit_diff, linear=True,
+           columns="answers"),
+    Metric("logit_diff_max", "the answer leads the best wrong answer by more", "logits", logit_diff_max, columns="answers"),
     Metric("answer_logprob", "the answer is more likely", "nats", answer_logprob, needs_wrong=False),
     Metric("prob_diff", "right answers take more probability than wrong ones", "probability", prob_diff),
     Metric("accuracy", "the most likely token is a right answer", "fraction", accuracy, differentiable=False,
            needs_wrong=False),
-    Metric("beats_wrong", "the answer outranks every wrong answer", "fraction", beats_wrong, differentiable=False),
+    Metric("beats_wrong", "the answer outranks every wrong answer", "fraction", beats_wrong, differentiable=False,
+           columns="answers"),
 ):
     METRICS.add(_metric.name, _metric)
 

@@ -1,4 +1,4 @@
-"""What a network does with the residual stream behind its last block: final norm, unembedding, soft caps, all of it its own."""
+"""What a network does behind its last block: final norm, unembedding, soft caps, all of it its own."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,0 +1,53 @@
+"""Units of work: what each covers and costs. The partition depends on nothing that differs between two runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+UNIT_FLOPS = {"cpu": 1e11, "cuda": 1e13}
+"""Arithmetic that one unit should have, by kind of device: about a second of two cores, or of one accelerator."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of the work: every list of ``lists`` on every prompt of ``rows``.
+
+    Attributes:
+        lists, rows: indices of lists of interventions, and of prompts of the batch.
+        tokens: token-layers that have to be computed: one token through one layer counts 1.
+        flops: floating-point operations that they take.
+    """
+
+    lists: tuple[int, ...]
+    rows: tuple[int, ...]
+    tokens: int
+    flops: float
+
+
+def unit_flops(device: Any) -> float:
+    """Arithmetic that a unit on this device should have."""
+    return UNIT_FLOPS.get(device.type, UNIT_FLOPS["cuda"])
+
+
+def cut(order: Sequence[int], flops: np.ndarray, size: float) -> list[np.ndarray]:
+    """Consecutive parts of ``order`` (indices into ``flops``) of about ``size`` each, as even as whole entries allow."""
+    order = np.asarray(order, dtype=int)
+    total = np.cumsum(flops[order])
+    parts = max(1, round(float(total[-1]) / size)) if len(order) else 0
+    edges = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts, side="left") + 1 if parts > 1 else []
+    return [part for part in np.split(order, np.unique(edges)) if len(part)] if parts else []
+
+
+def full_units(model: Any, prompts: Any, parts: Sequence[Sequence[int]], n_lists: int) -> tuple[Unit, ...]:
+    """Units of whole forward passes over chunks of prompts."""
+    units = []
+    layers = sum(stack.n_layers for stack in model.stacks)
+    length = max(x.shape[1] if x.dim() == 2 else prompts.mask.shape[1] for x in prompts.inputs.values())
+    for rows in parts:
+        tokens = len(rows) * length * layers
+        flops = 2.0 * tokens * 12 * model.d_model**2 + 2.0 * len(rows) * length * model.d_model * model.vocab_size
+        for some in cut(range(n_lists), np.full(n_lists, flops), unit_flops(model.device)):
+            units.append(Unit(tuple(some.tolist()), tuple(rows), tokens * len(some), flops * len(some)))
+    return tuple(units)
