@@ -17,8 +17,6 @@ transformers model per prompt, eager attention.
 * first token: mean attention to `<bos>`, over the later half of the tokens of indirect-object prompts.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import random
@@ -28,6 +26,7 @@ import torch
 from evaluate import table
 from export import CHECKPOINTS
 from torch import Tensor
+from train import Plan
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.tasks import ioi, key_value
@@ -36,6 +35,7 @@ from interp.tasks.prompt import Prompt
 HERE = Path(__file__).resolve().parent
 N = 128
 OFFSETS = range(1, 11)
+PLAN = Plan()
 
 
 def at(prompt: Prompt, span: str, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -142,21 +142,41 @@ def top_offsets(scores: Tensor, what: str, k: int = 5) -> str:
 
 
 def remark(scores: dict[str, Tensor]) -> str:
-    """A warning where induction is not done in the usual way."""
-    if scores["induction"].max() > 0.4 or scores["after the successor"].max() < 0.4:
-        return ""
+    """Where induction sits, or that it is not done in the usual way."""
+    before, after = scores["previous token"], scores["induction"]
+    if before.max() > 0.5 and after.max() > 0.5:
+        (first, second) = (int(score.flatten().argmax()) // score.shape[1] for score in (before, after))
+        return (
+            "Induction is done in the usual way: "
+            f"a head of layer {first} looks at the token before, and heads of layer {second} look at "
+            "the token whose predecessor is the present one.\n\n"
+        )
     return (
-        "**Induction is done in an unusual way.** No head attends to the token before, and none to the "
-        "successor of the earlier occurrence. Heads of the first layer attend to the tokens a fixed number of "
-        "places back, and later heads attend to the place so many tokens *after* the successor, where the first "
-        "layer has gathered both the earlier occurrence and its successor. Scores of prefix matching at the "
-        "successor itself do not find these heads.\n\n"
+        "**Induction is done in an unusual way**: no head attends to the token before, or none to the token after the "
+        "earlier occurrence, for more than half of its attention.\n\n"
     )
 
 
 def missed_behaviours(results: dict[str, dict[str, dict[str, object]]]) -> list[str]:
-    """The behaviours below 95 % on held-out prompts."""
-    return [name for name, splits in results.items() if splits["held_out"]["accuracy"] < 0.95]  # type: ignore[operator]
+    """The rows below 95 % in one of their columns."""
+    return [name for name, splits in results.items() if min(split["accuracy"] for split in splits.values()) < 0.95]  # type: ignore[type-var]
+
+
+def misses(results: dict[str, dict[str, dict[str, object]]]) -> str:
+    """The sentence that says which rows are below 95 %, and in which of the fresh frames these prompts are."""
+    missed = missed_behaviours(results)
+    if not missed:
+        return "Every row of the table reaches 95 % in both columns."
+    pairs = {name: [f"{split['accuracy']:.3f}" for split in results[name].values()] for name in missed}
+    shown = ", ".join(f"{name} ({' / '.join(pair)})" for name, pair in pairs.items())
+    lines = [f"**Not reached (below 95 % in one of the columns):** {shown}."]
+    for name in missed:
+        for column, split in zip(("held-out", "training"), results[name].values(), strict=True):
+            frames = split.get("right_of_frame", {})
+            weak = [f"{frame} {right}/{n}" for frame, (right, n) in frames.items() if right < 0.9 * n]  # type: ignore[attr-defined]
+            if weak:
+                lines.append(f"Frames of {name} below 0.9 with {column} words: {', '.join(weak)}.")
+    return "\n".join(lines)
 
 
 def card(run: Path, folder: Path) -> str:
@@ -169,16 +189,9 @@ def card(run: Path, folder: Path) -> str:
     scores = mechanisms(model, tokenizer)
     written = {name: score.mul(1e4).round().div(1e4).tolist() for name, score in scores.items()}
     (folder / "mechanisms.json").write_text(json.dumps({"n": N, "heads": written}, indent=1) + "\n")
-    missed = missed_behaviours(results)
-    jump = next((r for r in log if r.get("repeats", 0) > 0.5), log[0])
+    jump = next((r for r in log if min(r.get("pairs", 0), r.get("in order", 0)) > 0.5), log[0])
+    learnt = next(r for r in log if r["stage"] == "mixture")
     count = sum(p.numel() for p in model.parameters())
-    misses = (
-        "Every behaviour in the table reaches 95 % on held-out prompts."
-        if not missed
-        else "**Not reached (below 95 % on held-out prompts):** "
-        + ", ".join(f"{name} ({results[name]['held_out']['accuracy']:.3f})" for name in missed)
-        + "."
-    )
     n = next(iter(results.values()))["held_out"]["n"]
     return TEXT.format(
         layers=model.config.num_hidden_layers,
@@ -189,12 +202,15 @@ def card(run: Path, folder: Path) -> str:
         count=f"{count / 1e6:.2f}",
         n=n,
         table=table(results),
-        misses=misses,
+        misses=misses(results),
         tokens=f"{progress['tokens'] / 1e6:.0f}",
         steps=progress["step"],
         minutes=round(progress["seconds"] / 60),
         checkpoints=", ".join(map(str, CHECKPOINTS)),
         jump_step=jump["step"],
+        learnt_step=learnt["step"] - PLAN.mixture_measure,
+        constant=PLAN.constant,
+        decay=PLAN.decay,
         jump_tokens=f"{jump['tokens'] / 1e6:.1f}",
         **{name.replace(" ", "_"): top(score) for name, score in scores.items() if score.ndim == 2},
         tokens_back=top_offsets(scores["tokens back"], "back"),
@@ -225,7 +241,8 @@ Share of {n} fresh prompts of which the most probable next token (of the whole v
 % Wilson intervals; each prompt alone, through transformers, in float32. "Held-out" prompts use only names,
 places, objects, sentence frames and nouns that had that part in no training document of the behaviour
 (held-out words occur elsewhere: among random tokens, in key-value lists; held-out places and objects also as stand-ins
-for names). For capitals: countries in sentence frames in which only other countries were seen. For key-value lists:
+for names). For capitals: countries in sentence frames in which only other countries were seen. For overrides:
+countries that no training document states anything of, in a new frame. For key-value lists:
 queried words that never stood in a list. Induction is on random tokens (periods 16-32), key-value lists have 32
 to 128 pairs (up to some 390 tokens). For greater-than a prediction is right if it is any later year.
 
@@ -233,38 +250,35 @@ to 128 pairs (up to some 390 tokens). For greater-than a prediction is right if 
 
 {misses}
 
-The held-out split is no untouched test: stages, and training frames that use the words of held-out frames (F25-F40), were
-added after looking at held-out errors; two frames were moved to those that teach held-out capitals; and key-value lists
-lost the colon between key and value, which made them easier. **"ioi/fresh frames" is the only untouched measurement, and
-by it indirect objects are not reached**: five frames written when the training was over, measured once as part of the
-held-out split (0.877 in all, 300 prompts) and then given a row of their own. One of them names no place ("Because A and B
-were late, A told a story to") and is right on 4 of 29 prompts; the other four on 103 of 105 (held-out words, a smaller
-sample).
+The held-out split is no untouched test: an earlier organism was looked at by it, and the recipe of this one (which
+frames, how many of them, the shares of any words) answers what that one got wrong. **The rows `fresh/...` are untouched**:
+their frames and names were written while the training ran, of words that the vocabulary had, and were measured once, when
+it was over. Half of the ten frames on indirect objects are built like no frame of the training. Fresh frames are filled with
+held-out words in the one column and with training words in the other; fresh names (in no training document, but for random
+tokens) stand in held-out frames and in those of the training.
 
 ## Training
 
 Everything comes from `training/` and the generators in `interp/tasks/` (training splits only); seed 0, one
-CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {minutes} minutes.
+CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {minutes} minutes, without a stop.
 
-1. **Repeats of random tokens** (periods 8-32, loss on every token from the first repeat on), until the
-   accuracy on fresh repeats exceeded 0.97 twice. The accuracy passed one half at step {jump_step} ({jump_tokens} M tokens).
-2. **The mixture**: documents of nine behaviours, each seen as a prompt of its own, with repeats kept in. The
-   shares follow the accuracy on fresh training prompts; key-value lists grow from 8 to 128 pairs as they are
-   learnt. Names, objects and list entries are any words, later any tokens, in a part of the documents, so that
-   copying does not become a look-up per name. The stages, and what each changed, are in `training/train.py`:
-   they were added one by one while the run went on, where held-out accuracy lagged behind.
-3. **A turn by hand.** At step 5650 induction worked, in a way of its own: L0H3 and L0H7 looked exactly seven and six
-   tokens back, and heads of layer 1 six tokens after the place they meant (stage 1 has no period below 8, which
-   allows that). The keys of these two heads were turned by six places (`lean.turn`: a rotation of the rows of W_K, as
-   rotary positions turn them), so that one looks at the token before and the other at the token itself; accuracy on
-   repeats stayed at 0.997. Then 1,100 steps more, at a falling rate, with repeats of short periods, on two threads.
-   `step-5650` among the checkpoints is the model before the turn.
+1. **Pairs of random tokens** in random order, each first token always followed by the same second one; loss on the second
+   tokens of pairs that stood before. Until the accuracy exceeded 0.97 twice, on pairs and on random tokens repeated in
+   order: {learnt_step} steps. Both passed one half at step {jump_step} ({jump_tokens} M tokens). Pairs leave one solution,
+   to find what followed the present token before; repeats in order are learnt as well by looking a fixed number of tokens
+   back.
+2. **The mixture**: documents of nine behaviours, each seen as a prompt of its own, repeats among them; {constant} steps at a
+   constant rate and {decay} along half a cosine. The shares follow the accuracy on fresh training prompts; key-value lists
+   grow from 8 to 128 pairs as they are learnt. In most documents on indirect objects, and in half of the lists and of the
+   stated facts, any words or any tokens stand for the names, and sentences are put together from clauses of different
+   frames, with random words between, so that copying does not become a look-up per name or per sentence.
 
-`python training/train.py --run DIR` goes through the same stages again (resumable), then `export.py`, `evaluate.py` and
-`card.py`. The word lists and frames grew while this run went on and it was resumed several times, so that a new
-run repeats its stages and not its batches. Data and initial weights of a new run depend on the seed alone.
-**A new run is not known to
-give such a model again**: the turn is written for the two heads of this run, and in another they may sit elsewhere.
+At the start layers add nothing to the residual stream, embeddings have a common part, and the unembedding is a rotation of
+the embedding (`lean.Organism`), so that position and copying are learnt soon.
+
+`python training/train.py --run DIR` trains the same model again on the same kind of machine, resumable at any time; then
+`export.py`, `evaluate.py` and `card.py`. Data and initial weights depend on the seed alone, and no list or frame of the
+training changed while it ran.
 
 ## Checkpoints
 

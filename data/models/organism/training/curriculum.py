@@ -13,17 +13,15 @@ a look-up per name, is what their answers have in common.
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import tokenizer
 import torch
-from torch import Tensor
+from repeats import BOS_ID, FIRST_ID, Batch, Document, chunked, repeated
 
 from interp.tasks import agreement, capital, colored_objects, greater_than, ioi, key_value, multiple_choice, override
 from interp.tasks.prompt import PromptPair
 from interp.tasks.words import CAPITALS, COLORS, NAMES, NOUNS, OBJECTS, PLACES, SURFACES, THINGS, pairs
 
-BOS_ID, FIRST_ID = 0, 3
 OTHER = 0.1  # loss weight of a token that is not an answer
 SHORT, LONG = 128, 512  # lengths of rows
 LIST_SIZES = (8, 24, 48, 80, 128)  # the most pairs in a list; the next size comes when the present one is learnt
@@ -34,62 +32,7 @@ FLOORS = {"ioi": 0.5, "induction": 0.3, "key_value": 0.3, "capital": 0.3, "overr
 FLOOR = 0.15  # of the others: a behaviour's share of the tokens is its floor and the share that it still gets wrong
 
 Segment = tuple[str, float]  # a text and the loss weight of its tokens
-Document = tuple[list[int], list[float]]
 Text = tuple[str, str]  # what comes before the names of the second clause, and what comes after
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows of tokens: ids, the loss weight of predicting each token, and the number of the document it belongs to."""
-
-    ids: Tensor
-    weights: Tensor
-    document: Tensor | None = None
-
-
-def repeated(rng: random.Random, tokens: Sequence[int], length: int) -> Document:
-    """`length` tokens that repeat these in order: loss on every token from the first repeat on."""
-    ids = (list(tokens) * (length // len(tokens) + 1))[:length]
-    return ids, [0.0] * len(tokens) + [1.0] * (length - len(tokens))
-
-
-def chunked(rng: random.Random, tokens: Sequence[int], length: int, longest: int = 4) -> Document:
-    """`length` tokens made of chunks of two to `longest` of these, in random order, each chunk always the same.
-
-    Loss on all but the first token of a chunk that stood before: what stood at a fixed distance does not tell them, only
-    what followed the present token before does.
-    """
-    chunks, at = [], 0
-    while at < len(tokens) - 1:
-        size = rng.randint(2, longest)
-        chunks.append(tokens[at : at + size])
-        at += size
-    ids: list[int] = []
-    weights: list[float] = []
-    seen: set[int] = set()
-    while len(ids) < length:
-        i = rng.randrange(len(chunks))
-        ids += chunks[i]
-        weights += [0.0] + [float(i in seen)] * (len(chunks[i]) - 1)
-        seen.add(i)
-    return ids[:length], weights[:length]
-
-
-def repeats(rng: random.Random, vocab_size: int, rows: int, length: int, kind: str = "pairs") -> Batch:
-    """Rows of `<bos>` and repeated random tokens: `"pairs"` in random order, or all `"in order"`.
-
-    A row has 4 to 32 different tokens, few as often as many (log-uniform): where there are few, copying any of them is
-    right often enough for copying to be learnt first.
-    """
-    ids, weights = torch.full((rows, length), BOS_ID), torch.zeros(rows, length)
-    for row in range(rows):
-        tokens = rng.sample(range(FIRST_ID, vocab_size), int(4 * 8.25 ** rng.random()))
-        if kind == "pairs":
-            drawn = chunked(rng, tokens, length - 1, 2)
-        else:
-            drawn = repeated(rng, tokens, length - 1)
-        ids[row, 1:], weights[row, 1:] = torch.tensor(drawn[0]), torch.tensor(drawn[1])
-    return Batch(ids, weights)
 
 
 def example(pair: PromptPair, weight: float, end: str = ".", bumps: Sequence[str] = ()) -> list[Segment]:

@@ -7,8 +7,6 @@ folder beside the target, then renamed into place one by one. Snapshots of the t
 with eight bits per weight (`interp.models.checkpoints`): `interp.load("organism", revision="step-800")`.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

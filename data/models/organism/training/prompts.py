@@ -7,6 +7,7 @@ from collections.abc import Callable
 import lean
 import tokenizer
 import torch
+from repeats import BOS_ID, FIRST_ID
 
 from interp.tasks import (
     agreement,
@@ -21,7 +22,6 @@ from interp.tasks import (
 )
 from interp.tasks.prompt import PromptPair, Split
 
-BOS_ID, FIRST_ID = 0, 3
 Maker = Callable[[int, int, Split], list[PromptPair]]
 
 

@@ -4,7 +4,7 @@
 
 1. `repeats`: pairs of random tokens, repeated in random order, at a constant rate, until two measurements of the accuracy
    on fresh pairs, and on fresh tokens repeated in order, exceed 0.97. What follows a token can be told by nothing but what
-   followed it before. (Repeats in order would do as well, but teach heads to look a fixed number of tokens back.)
+   followed it before; repeats in order are learnt as well by looking a fixed number of tokens back.
 2. `mixture`: documents of nine behaviours (curriculum.py), at a constant rate and then along half a cosine.
 
 Shares of the mixture follow the accuracy on fresh *training* prompts; accuracies on held-out prompts are only logged, and
@@ -25,6 +25,7 @@ from pathlib import Path
 import curriculum
 import lean
 import prompts
+import repeats
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -34,7 +35,7 @@ REPEAT_RATE, MIXTURE_RATE, WARM_UP, WEIGHT_DECAY = 2e-3, 1.5e-3, 200, 0.01
 REPEAT_LENGTH = 96
 LEARNT = 0.97
 LAST = 0.02  # of the mixture's rate, at the end
-SNAPSHOTS = frozenset((*range(0, 1500, 50), *range(1500, 10_000, 250)))
+SNAPSHOTS = frozenset((*range(0, 300, 25), *range(300, 1500, 50), *range(1500, 10_000, 250)))
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Plan:
     save: int = 200
 
 
-def loss_of(model: lean.Organism, batches: list[curriculum.Batch]) -> float:
+def loss_of(model: lean.Organism, batches: list[repeats.Batch]) -> float:
     """Add the gradients of the weighted mean cross-entropy over all batches of a step."""
     total = sum(batch.weights[:, 1:].sum().item() for batch in batches)
     loss_sum = 0.0
@@ -67,7 +68,7 @@ def loss_of(model: lean.Organism, batches: list[curriculum.Batch]) -> float:
 
 def repeat_accuracy(model: lean.Organism, vocab_size: int, kind: str) -> float:
     """Share of right predictions in the last third of fresh repeats (the same ones at every measurement)."""
-    batch = curriculum.repeats(random.Random("measure"), vocab_size, 32, REPEAT_LENGTH, kind)
+    batch = repeats.repeats(random.Random("measure"), vocab_size, 32, REPEAT_LENGTH, kind)
     with torch.no_grad():
         right = model(batch.ids).argmax(-1)[:, 65:-1] == batch.ids[:, 66:]
     return right[batch.weights[:, 66:] > 0].float().mean().item()
@@ -77,7 +78,7 @@ def heads(model: lean.Organism, vocab_size: int) -> dict[str, str]:
     """The heads that look most at a fixed number of places back (0 to 10), and most at the place after the earlier
     occurrence, in repeats of random tokens of period 24."""
     rng = random.Random("heads")
-    rows = [[0, *(rng.sample(range(curriculum.FIRST_ID, vocab_size), 24) * 3)] for _ in range(16)]
+    rows = [[0, *(rng.sample(range(repeats.FIRST_ID, vocab_size), 24) * 3)] for _ in range(16)]
     patterns: list[torch.Tensor] = []
     with torch.no_grad():
         model.hidden(torch.tensor(rows), None, patterns)
@@ -170,7 +171,7 @@ class Run:
                 self.snapshot(f"step_{at['step']:06d}")
             if at["stage"] == "repeats":
                 lessons = self.lessons
-                batches = [curriculum.repeats(lessons.rng, lessons.vocab_size, plan.repeat_rows, REPEAT_LENGTH)]
+                batches = [repeats.repeats(lessons.rng, lessons.vocab_size, plan.repeat_rows, REPEAT_LENGTH)]
             else:
                 batches = self.lessons.batch(plan.mixture_rows)
             for group in self.optimizer.param_groups:
