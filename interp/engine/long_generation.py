@@ -64,8 +64,9 @@ def generate_long(model: Any, batch: Any, new_tokens: int, interventions: Interv
     The same tokens as ``interp.engine.generate`` gives. Prompts of similar length are worked on together.
 
     Args:
-        interventions: on all tokens at once (``positions=None``) and of a kind that needs no other run: Zero, Uniform,
-            AttendToFirst, Scale. They are active in every pass. One that changes nothing is accepted; see ``acted``.
+        interventions: on all tokens (``positions=None``), or on those that a next one is predicted from (``"end"``: the
+            prompt's last and the generated ones); of a kind that needs no other run: Zero, Uniform, AttendToFirst, Scale.
+            One that changes nothing is accepted; see ``acted``.
         attended: also say where each head looked while each token was predicted.
         forced: tokens to go on with in place of the predicted ones, per prompt; their number replaces ``new_tokens`` and
             nothing stops earlier (teacher forcing).
@@ -78,9 +79,10 @@ def generate_long(model: Any, batch: Any, new_tokens: int, interventions: Interv
     interventions = as_tuple(interventions)
     check(model, interventions)
     for item in interventions:
-        if item.positions is not None or not isinstance(item.value, Zero | Uniform | AttendToFirst | Scale):
-            raise InterpError(f"{item} while generating after a prefill in chunks", "it acts at some tokens only or needs "
-                              "another run", "use interp.engine.generate, or Zero, Uniform, AttendToFirst or Scale everywhere")
+        if item.positions not in (None, "end") or not isinstance(item.value, Zero | Uniform | AttendToFirst | Scale):
+            raise InterpError(f"{item} while generating after a prefill in chunks", "it acts at some tokens of the prompt or "
+                              "needs another run", "use interp.engine.generate, or Zero, Uniform, AttendToFirst or Scale at "
+                              "all tokens or at 'end'")
     prompts = side(sides(model, batch), on)
     steps = new_tokens if forced is None else max(map(len, forced), default=0)
     _check_lengths(model, prompts, steps, forced, chunk, batch_size)
@@ -150,6 +152,8 @@ def prefill(model: Any, prompts: Prompts, interventions: Sequence[Intervention] 
 
     Each pass takes ``chunk`` queries and all keys so far: the scores of a layer are [n, head, chunk, keys].
     """
+    everywhere = [(item, record) for item, record in zip(interventions, records, strict=True) if item.positions is None]
+    interventions, records = [item for item, _ in everywhere], [record for _, record in everywhere]
     ids = prompts.inputs["input_ids"]
     width, extra, cache = ids.shape[1] - 1, _last_logits_only(model), None
     heads = len(ids) * model.stack("self").n_heads
