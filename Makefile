@@ -6,13 +6,17 @@ BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 HAS_TORCH := $(shell $(PYTHON) -c "import importlib.util as u; print('yes' if u.find_spec('torch') else 'no')" 2>/dev/null)
 
-.PHONY: report test lint setup organism clean
+.PHONY: report test bench lint setup organism clean
 
 report: setup
 	$(BIN)/interp report --model organism --task ioi --task colored_objects --task induction --out reports/organism.html
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Every speed claim against its peers. ONLY="name name" runs some of it, QUICK=1 a small model to see that all runs.
+bench: setup
+	$(BIN)/python -m benchmarks $(foreach name,$(ONLY),--only $(name)) $(if $(QUICK),--quick)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -38,11 +38,12 @@ def summed(found: Any, edges: Any) -> np.ndarray:
     """Its scores summed over positions, in the order of ``edges`` [edge]."""
     total = np.zeros(len(edges))
     for (sender, receiver), score in found.edge_scores.items():
-        total[edges.index(f"{_name(sender)}->{_name(receiver)}")] += score
+        total[edges.index(f"{name_of(sender)}->{name_of(receiver)}")] += score
     return total
 
 
-def _name(node: Any) -> str:
+def name_of(node: Any) -> str:
+    """A node of TransformerLens as the project writes it."""
     into = {"q_input": ".q", "k_input": ".k", "v_input": ".v"}.get(node.kind, "")
     plain = {"embed": "embed", "mlp_out": f"mlp{node.layer}", "mlp_in": f"mlp{node.layer}.mlp", "logits": "logits.out"}
     return plain.get(node.kind, f"L{node.layer}H{node.head}{into}")
@@ -53,16 +54,16 @@ def loop(network: Any, pairs: Pairs, names: Sequence[str], every: int) -> Conten
     def run(writes: tuple[dict, dict]) -> Tensor:
         clean, corrupt = writes
         with torch.no_grad():
-            return torch.stack([pairs.metric(_patched(network, pairs, name, clean, corrupt)) for name in names])
+            return torch.stack([pairs.metric(patched(network, pairs, name, clean, corrupt)) for name in names])
 
     def setup() -> tuple[dict, dict]:
-        return _writes(network, pairs.clean), _writes(network, pairs.corrupt)
+        return writes(network, pairs.clean), writes(network, pairs.corrupt)
 
     return Contender("plain hooks, one edge a pass", run, setup, times=every / len(names), warm=False,
                      part=f"{len(names)} of {every:,} edges measured, the rest extrapolated")
 
 
-def _writes(network: Any, ids: Tensor) -> dict[str, Tensor]:
+def writes(network: Any, ids: Tensor) -> dict[str, Tensor]:
     """What each sender adds to the residual stream: name -> [prompt, position, width]."""
     found: dict[str, Tensor] = {}
     config = network.config
@@ -88,7 +89,8 @@ def _writes(network: Any, ids: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _patched(network: Any, pairs: Pairs, name: str, clean: dict[str, Tensor], corrupt: dict[str, Tensor]) -> Tensor:
+def patched(network: Any, pairs: Pairs, name: str, clean: dict[str, Tensor], corrupt: dict[str, Tensor]) -> Tensor:
+    """Logits of the corrupted run at the last position, one edge carrying what its sender writes in the clean run."""
     sender, _, rest = name.partition("->")
     receiver, _, into = rest.rpartition(".")
     change = clean[sender] - corrupt[sender]
