@@ -18,7 +18,7 @@ import numpy as np
 
 from interp.core.errors import InterpError
 from interp.engine.passes import Unit
-from interp.engine.ray_crew import Crew, RayWorkers, Request, crew, first_line
+from interp.engine.ray_crew import Crew, RayWorkers, Request, crew, first_line, parts
 from interp.models.model import hash_weights
 
 __all__ = ["Crew", "RayWorkers", "crew", "run_units"]
@@ -90,6 +90,9 @@ def _work(plan: Any, units: Sequence[Unit], workers: Crew) -> Iterator[tuple[Uni
                     busy[actor.open.remote(request)] = actor, OPEN
                 else:
                     open_.append(actor)
+                if task == OPEN and result != parts(plan.units):
+                    raise InterpError("run a sweep on Ray actors", "an actor takes the prompts in other parts than here",
+                                      "say batch_size=N or memory=BYTES, so that all take them alike")
                 if isinstance(task, int):
                     left -= 1
                     yield (units[task], *result)

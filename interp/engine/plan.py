@@ -226,14 +226,17 @@ def _stored(plan: Plan, kept: unit_store.UnitStore | None, say: Say | None) -> u
 def _estimate(passes: Passes) -> tuple[float, float]:
     """Seconds measured, and seconds that all units would take.
 
-    The cheapest unit warms up; then the unit of median cost is timed (the cheapest, where that would take long).
+    A cheap unit warms up; then the unit of median cost is timed (the cheap one, where that would take long).
     """
     units = sorted(passes.units, key=lambda unit: unit.flops)
-    cheap, middle = units[0], units[len(units) // 2]
+    real = [unit for unit in units if unit.flops > 0] or units
+    middle = real[len(real) // 2]
+    cheap = next(unit for unit in real if unit.rows == middle.rows)
     first = _seconds(passes, cheap)
-    chosen = middle if first * middle.flops / max(cheap.flops, 1) < 20 else cheap
+    chosen = middle if first * middle.flops < 20 * cheap.flops else cheap
     spent = _seconds(passes, chosen)
-    return spent, spent * sum(unit.flops for unit in units) / max(chosen.flops, 1)
+    share = sum(unit.flops for unit in units) / chosen.flops if chosen.flops else len(units)
+    return spent, spent * share
 
 
 def _seconds(passes: Passes, unit: Unit) -> float:

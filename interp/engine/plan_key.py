@@ -25,7 +25,7 @@ from interp.tasks.batch import Batch, Tokens
 from interp.tasks.metrics import METRICS, Metric
 
 FORMAT = 1
-_SOURCES = ("engine/*.py", "models/*.py", "tasks/batch.py", "tasks/metrics.py")
+_SOURCES = ("engine", "models", "tasks")
 
 
 def plan_key(model: Any, batch: Batch, lists: Sequence[Sequence[Any]], on: str, metrics: Sequence[Metric]) -> str:
@@ -88,7 +88,7 @@ def source_sha256() -> str:
     """Hash of the source files that take part in the numbers."""
     package = Path(__file__).parents[1]
     total = hashlib.sha256()
-    for path in sorted(path for pattern in _SOURCES for path in package.glob(pattern)):
+    for path in sorted(path for part in _SOURCES for path in (package / part).rglob("*.py")):
         total.update(f"{path.relative_to(package).as_posix()}\n".encode())
         total.update(path.read_bytes())
     return total.hexdigest()

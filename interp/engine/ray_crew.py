@@ -3,7 +3,7 @@
 Ray is an optional extra (``pip install 'interp[ray]'``), imported only when workers are asked for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -92,14 +92,20 @@ class Worker:
         torch.set_float32_matmul_precision(settings.matmul_precision)
         self._model = unpack(parcel, settings.device)
 
-    def open(self, request: Request) -> None:
-        """Open the passes of a plan."""
+    def open(self, request: Request) -> tuple[tuple[int, ...], ...]:
+        """Open the passes of a plan; returns the parts in which they take the prompts."""
         self._passes = open_passes(self._model, request.batch, request.lists, request.on, request.metrics,
                                    batch_size=request.batch_size, memory=request.memory)
+        return parts(self._passes.units)
 
     def run(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
         """The metrics and what acted, of one unit."""
         return self._passes.run(unit)
+
+
+def parts(units: Sequence[Unit]) -> tuple[tuple[int, ...], ...]:
+    """The parts in which units take the prompts: alike here and in an actor, or it could not run the units of here."""
+    return tuple(sorted({unit.rows for unit in units}))
 
 
 @contextmanager

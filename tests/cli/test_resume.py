@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from interp.core.scores import HeadScores
+from interp.engine.units import UNIT_FLOPS
 
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch):
     """Units of a few heads each, as a large model has them."""
-    monkeypatch.setattr("interp.engine.passes.FULL_UNIT", 1e6)
+    monkeypatch.setitem(UNIT_FLOPS, "cpu", 5e5)
 
 
 def interrupted_after(monkeypatch, n):

@@ -13,6 +13,7 @@ from interp.engine.distribute import crew
 from interp.engine.intervention import Intervention, Mean, Resample, Zero
 from interp.engine.plan import plan_sweep
 from interp.engine.ray_crew import RayWorkers, workers_of
+from interp.engine.units import UNIT_FLOPS
 from interp.tasks.metrics import Metric
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'interp[ray]'")
@@ -41,7 +42,7 @@ def workers(cluster, model):
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch):
     """Units of a few lists each, as a large model has them."""
-    monkeypatch.setattr("interp.engine.passes.FULL_UNIT", 3e6)
+    monkeypatch.setitem(UNIT_FLOPS, "cpu", 1.5e6)
 
 
 def plan_of(model, metric=None):

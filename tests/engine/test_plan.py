@@ -16,6 +16,7 @@ from interp.engine.plan import duration, plan_sweep
 from interp.engine.running import Running, running_of
 from interp.engine.sweep import DryRunError, sweep, sweep_record
 from interp.engine.unit_store import remove
+from interp.engine.units import UNIT_FLOPS
 from interp.tasks.metrics import METRICS, Metric
 
 
@@ -27,7 +28,7 @@ def model():
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch):
     """Units of a few lists each, as a large model has them."""
-    monkeypatch.setattr("interp.engine.passes.FULL_UNIT", 3e6)
+    monkeypatch.setitem(UNIT_FLOPS, "cpu", 1.5e6)
 
 
 def lists_of(value=None):
