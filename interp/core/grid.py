@@ -70,7 +70,8 @@ def grid(cells: Sequence[str | Cell], values: Sequence[float], confidence: float
     """
     known = [Cell.parse(cell) if isinstance(cell, str) else cell for cell in cells]
     if len(known) != len(values):
-        raise InterpError("make a grid", f"there are {len(known)} cells and {len(values)} values", "give one for each prompt")
+        raise InterpError("make a grid", f"there are {len(known)} cells and {len(values)} values",
+                          "give one for each prompt")
     lengths, depths = (tuple(sorted({getattr(cell, axis) for cell in known})) for axis in ("length", "depth"))
     total, n = np.zeros((len(depths), len(lengths))), np.zeros((len(depths), len(lengths)))
     for cell, value in zip(known, values, strict=True):

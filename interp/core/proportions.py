@@ -8,7 +8,8 @@ from interp.core.errors import InterpError
 from interp.core.intervals import Floats, check_confidence
 
 
-def wilson(share: ArrayLike, n: ArrayLike, confidence: float = 0.95, quantile: ArrayLike | None = None) -> tuple[Floats, Floats]:
+def wilson(share: ArrayLike, n: ArrayLike, confidence: float = 0.95,
+           quantile: ArrayLike | None = None) -> tuple[Floats, Floats]:
     """Wilson's score interval of a share observed on ``n`` cases (which need not be whole); NaN where there are none.
 
     Of 0 in n or n in n it is not empty. ``quantile``: used in place of the normal distribution's.
@@ -30,12 +31,12 @@ def crossed_share(values: ArrayLike, confidence: float = 0.95) -> tuple[float, f
 
     The variance of the mean is that of two crossed random factors, var(draw means) / draws + var(prompt means) / prompts −
     var(interaction) / (draws · prompts), with Satterthwaite's degrees of freedom; the interval is Wilson's at the number of
-    independent cases that would give this variance, so that it is not empty where all answers agree (there each prompt counts
-    as one case). With one draw only prompts vary.
+    independent cases that would give this variance, so that it is not empty where all answers agree (there each prompt
+    counts as one case). With one draw only prompts vary.
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or 0 in table.shape or not np.isfinite(table).all() or table.min() < 0 or table.max() > 1:
-        raise InterpError("give the interval of a share", f"values of shape {table.shape} are no shares of draws and prompts",
+        raise InterpError("give the interval of a share", f"values of shape {table.shape} are no such shares",
                           "give finite numbers from 0 to 1, [draw, prompt]")
     draws, prompts = table.shape
     mean = float(table.mean())

@@ -27,6 +27,8 @@ from interp.engine.intervention import (
     Uniform,
     Zero,
 )
+from interp.engine.long_generation import LongGeneration, generate_long
+from interp.engine.masking import masking_curve
 from interp.engine.sweep import Sweep, sweep, sweep_record
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Generated",
     "Gradients",
     "Intervention",
+    "LongGeneration",
     "Mean",
     "Replace",
     "Resample",
@@ -48,7 +51,9 @@ __all__ = [
     "activations",
     "baselines",
     "generate",
+    "generate_long",
     "gradients",
+    "masking_curve",
     "mean_activations",
     "metric_values",
     "run",

@@ -56,7 +56,8 @@ def inside(batch: Any, name: str | tuple[str, ...]) -> np.ndarray:
         span = batch.spans[one].cpu().numpy()
         chosen |= (places >= span[:, :1]) & (places < span[:, 1:])
     if not chosen.any(1).all():
-        raise InterpError(f"read the span {name}", f"prompt {int((~chosen.any(1)).argmax())} has none", "mark it in every one")
+        raise InterpError(f"read the span {name}", f"prompt {int((~chosen.any(1)).argmax())} has none",
+                          "mark it in every one")
     return chosen
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 from interp.core.errors import InterpError
 from interp.engine.edits import Record, check, edits
 from interp.engine.forward import Interventions, as_tuple, did_act
@@ -80,9 +79,9 @@ def generate_long(model: Any, batch: Any, new_tokens: int, interventions: Interv
     check(model, interventions)
     for item in interventions:
         if item.positions not in (None, "end") or not isinstance(item.value, Zero | Uniform | AttendToFirst | Scale):
-            raise InterpError(f"{item} while generating after a prefill in chunks", "it acts at some tokens of the prompt or "
-                              "needs another run", "use interp.engine.generate, or Zero, Uniform, AttendToFirst or Scale at "
-                              "all tokens or at 'end'")
+            raise InterpError(f"{item} while generating after a prefill in chunks", "it acts at some tokens of the prompt "
+                              "or needs another run", "use interp.engine.generate, or Zero, Uniform, AttendToFirst or Scale "
+                              "at all tokens or at 'end'")
     prompts = side(sides(model, batch), on)
     steps = new_tokens if forced is None else max(map(len, forced), default=0)
     _check_lengths(model, prompts, steps, forced, chunk, batch_size)

@@ -23,8 +23,8 @@ Heads = tuple[Head, ...]
 
 
 def masking_curve(model: Any, batch: Any, scores: HeadScores, *, ks: Sequence[int] | None = None, mask: Mask = "zero",
-                  where: Where = "everywhere", draws: int = 10, seed: int = 0, outside: Literal["largest", "k"] = "largest", answer: str | None = None,
-                  new_tokens: int = 50, batch_size: int | None = None) -> MaskingCurve:
+                  where: Where = "everywhere", draws: int = 10, seed: int = 0, outside: Literal["largest", "k"] = "largest",
+                  answer: str | None = None, new_tokens: int = 50, batch_size: int | None = None) -> MaskingCurve:
     """Accuracy on ``batch`` with the top K heads of ``scores`` masked, for each K, beside random heads.
 
     Two controls, ``draws`` random sets each: ``random``: K heads out of those outside the top; ``layer-matched``: as many in
@@ -85,8 +85,8 @@ def masking_curve(model: Any, batch: Any, scores: HeadScores, *, ks: Sequence[in
         ks=counts, untouched=untouched, lines=lines, unmatched=tuple(unmatched),
         heads={name: tuple(tuple(tuple(map(str, heads)) for heads in of_k) for of_k in line) for name, line in sets.items()},
         facts={"model": model.provenance_dict(), "task": batch.provenance_dict(), "ranked by": scores.provenance.measure,
-               "ranked on": scores.provenance.task, "mask": mask, "where": where, "draws": draws, "seed": seed, "outside": outside,
-               "right": "first token" if answer is None else f"more than half of the words of {answer}"},
+               "ranked on": scores.provenance.task, "mask": mask, "where": where, "draws": draws, "seed": seed,
+               "outside": outside, "right": "first token" if answer is None else f"more than half of the words of {answer}"},
     )
 
 
@@ -153,8 +153,8 @@ def _ranked(model: Any, scores: HeadScores) -> Heads:
     if scores.values.ndim != 3:
         raise InterpError(asked, f"it has the further axes {', '.join(scores.dims[3:])}", "choose one label with .at(...)")
     if (scores.attention, scores.unit) != ("self", "head") or scores.values.shape[:2] != (stack.n_layers, stack.n_heads):
-        raise InterpError(asked, f"they are scores of {scores.n_layers}x{scores.n_heads} {scores.attention} {scores.unit}s and "
-                          f"the model has {stack.n_layers}x{stack.n_heads} heads", "use scores of this model's heads")
+        raise InterpError(asked, f"they are scores of {scores.n_layers}x{scores.n_heads} {scores.attention} {scores.unit}s "
+                          f"and the model has {stack.n_layers}x{stack.n_heads} heads", "use scores of this model's heads")
     mean = scores.mean().ravel()
     order = np.argsort(-np.where(np.isfinite(mean), mean, -np.inf), kind="stable")
     return tuple(scores.heads[i] for i in order if np.isfinite(mean[i]))

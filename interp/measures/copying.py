@@ -1,4 +1,4 @@
-"""When a head copies, and how copied tokens are counted. Plain arrays: [layer, head, prompt, step] and lists of token ids."""
+"""When a head copies, and how copied tokens are counted. Arrays [layer, head, prompt, step] and token ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def copied(attended: NDArray[np.integer], said: NDArray[np.int64], tokens: NDArr
 
 
 def set_score(copied: Bools, said: NDArray[np.int64], needle: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """|g ∩ k| / |k| with g the tokens that the head copied and k those of the needle, each token once: [layer, head, prompt].
+    """|g ∩ k| / |k|, g the tokens that the head copied and k those of the needle, each once: [layer, head, prompt].
 
     As in the text of Wu et al. 2024; between 0 and 1.
     """
@@ -92,7 +92,8 @@ def gated(values: NDArray[np.float64], recalled: NDArray[np.float64], gate: bool
     """The values, NaN on prompts that the model did not answer if ``gate``; an error where it answered none."""
     answered = recalled > ENOUGH
     if gate and not answered.any():
-        raise InterpError(f"keep the prompts that the model answers (gate=True) of {len(answered)}", "it answers none of them",
+        raise InterpError(f"keep the prompts that the model answers (gate=True) of {len(answered)}",
+                          "it answers none of them",
                           "use shorter or easier prompts, gate=False, or mode='teacher_forced'")
     return np.where(answered, values, np.nan) if gate else values
 

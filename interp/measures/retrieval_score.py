@@ -62,6 +62,7 @@ def retrieval_score(
     """
     found = copies(model, batch, mode=mode, span=span, needle=needle, answer=answer, new_tokens=new_tokens,
                    batch_size=batch_size)
-    values = set_score(found.copied, found.said, found.needle) if counting == "set" else count_score(found.copied, found.needle)
+    once = counting == "set"
+    values = set_score(found.copied, found.said, found.needle) if once else count_score(found.copied, found.needle)
     return Measured(values=gated(values, found.recall, gate), attention="self", baselines=facts(found), coords=labels(batch),
                     signed=False)

@@ -42,7 +42,7 @@ def grid_pairs(n: int, seed: int, lengths: Sequence[int], depths: Sequence[int],
     (``interp.core.grid.Cell``). ``reserved``: tokens of each length that the tokenizer puts in by itself.
     """
     if not lengths or not depths or not all(0 <= depth <= 100 for depth in depths):
-        raise ValueError(f"the grid has the lengths {list(lengths)} and the depths {list(depths)}; depths are percent, 0 to 100")
+        raise ValueError(f"the grid has the lengths {list(lengths)} and the depths {list(depths)} (percent, 0 to 100)")
     cells = [(length, depth) for length in lengths for depth in depths]
     pairs = []
     for i in range(n):
@@ -66,8 +66,10 @@ def sentences(haystack: str) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the haystack {haystack!r} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    found = tuple(" ".join(part.split()) for part in re.split(r"(?<=[.!?])[\"'”’)]*\s+|\n\s*\n", text) if part and part.split())
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"the haystack {haystack!r} cannot be read ({why})") from error
+    parts = re.split(r"(?<=[.!?])\s+|(?<=[.!?][\"'”’)])\s+|\n\s*\n", text)
+    found = tuple(" ".join(part.split()) for part in parts if part.split())
     if len(found) < 2:
         raise ValueError(f"the haystack {haystack!r} has {len(found)} sentences, and a needle is put between two")
     return found

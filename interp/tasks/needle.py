@@ -51,7 +51,11 @@ def generate(
 ) -> list[PromptPair]:
     """`n` pairs of prompts; equal arguments give equal pairs. Lengths count words; `lengths=()` stands for
     150, 300 and 600. `needles` (per cell) says how large a whole grid is."""
-    return _pairs(n, seed, lambda text: len(text.split()), 0, corruption, _tuple(lengths) or WORDS, depths, needles, haystack)
+
+    def words(text: str) -> int:
+        return len(text.split())
+
+    return _pairs(n, seed, words, 0, corruption, _tuple(lengths) or WORDS, depths, needles, haystack)
 
 
 def _pairs(n: int, seed: int, size: Size, reserved: int, corruption: str, lengths: int | tuple[int, ...],
@@ -77,7 +81,8 @@ class NeedleTask(Task):
             try:
                 sentences(haystack)
             except ValueError as error:
-                raise InterpError(f"use the haystack {haystack}", str(error), "give a text file, 'text' or 'list'") from error
+                raise InterpError(f"use the haystack {haystack}", str(error),
+                                  "give a text file, 'text' or 'list'") from error
         lengths = _tuple(asked["lengths"]) or _fitting(model)
         n = len(lengths) * len(_tuple(asked["depths"])) * asked["needles"] if n is None else n
         made = replace(self, make=_by_tokens(self.make, model.tokenizer))
