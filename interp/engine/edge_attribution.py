@@ -1,12 +1,12 @@
 """Edge attribution patching (EAP): a first-order estimate of patching every edge, from two forwards and one backward pass.
 
-The arithmetic: let Δ be what a sender writes in the clean run minus what it writes in the corrupted run, and g the gradient of
-the metric at the normalised input of a receiver, pulled back through the receiver's norm (its whole derivative, not a frozen
-scale). An edge's score is Σ over positions of Δ · g. For q, k and v, g is formed from gradients of size d_head, one product
-with the weights per layer; Δ of a head from its z of size d_head. All senders before a layer then meet all of its receivers in
-one product per prompt: for GPT-2 small that is 50 million multiplications per token, a third of a forward pass, where pushing
-the senders through every layer's W_Q, W_K and W_V would take twenty. The norm costs nothing per edge: its weight and centring
-are folded into the weights, and the part along the normalised stream is a product of two small tables.
+The arithmetic: let Δ be what a sender writes in the clean run minus what it writes in the corrupted run, and g the gradient
+of the metric at the normalised input of a receiver, pulled back through the receiver's norm (its whole derivative, not a
+frozen scale). An edge's score is Σ over positions of Δ · g. For q, k and v, g is formed from gradients of size d_head, one
+product with the weights per layer; Δ of a head from its z of size d_head. All senders before a layer then meet all of its
+receivers in one product per prompt: for GPT-2 small that is 50 million multiplications per token, a third of a forward pass,
+where pushing the senders through every layer's W_Q, W_K and W_V would take twenty. The norm costs nothing per edge: its
+weight and centring are folded into the weights, and the part along the normalised stream is a product of two small tables.
 """
 
 from collections.abc import Iterator
@@ -33,8 +33,9 @@ def edge_attribution(model: Any, batch: Any, *, direction: Literal["noising", "d
                      batch_size: int | None = None) -> EdgeScores:
     """Estimate of what patching each edge does to the metric: every sender into every receiver, per prompt.
 
-    ``values[edge, prompt]`` = Σ over positions (sender's output clean − corrupt) · ∂metric/∂(receiver's input), in units of the
-    metric; larger = matters more, as activation patching of the edge in the same direction, which it estimates to first order.
+    ``values[edge, prompt]`` = Σ over positions (sender's output clean − corrupt) · ∂metric/∂(receiver's input), in units of
+    the metric; larger = matters more, as activation patching of the edge in the same direction, which it estimates to first
+    order.
 
     * ``direction="noising"``: gradient at the clean run (Syed et al. 2023); ``"denoising"``: gradient at the corrupted run
       (TransformerLens' ``attribution_patch(granularity="edge")``: its scores are these, averaged over prompts and not summed
@@ -43,8 +44,8 @@ def edge_attribution(model: Any, batch: Any, *, direction: Literal["noising", "d
       agree for denoising; for noising ``change`` is the negative, (corrupt − clean) · gradient, as Syed et al. and Hanna et
       al. 2024 write it (their metric is a loss: what lowers the logit difference raises it).
 
-    Behind a post-norm, a head's difference goes through the norm's derivative at the run where the gradient is taken; an MLP's
-    is what it really adds to the residual stream.
+    Behind a post-norm, a head's difference goes through the norm's derivative at the run where the gradient is taken; an
+    MLP's is what it really adds to the residual stream.
 
     Cost: two forward passes, one backward pass, and products of about half a forward pass.
 
@@ -89,7 +90,7 @@ def provenance(model: Any, batch: Any, measure: str, options: dict[str, Any], me
 
 
 def products(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes) -> Tensor:
-    """Σ over positions (clean − corrupt) · slope for every edge: [edge, n]. ``at``: the run in which the slopes were taken."""
+    """Σ over positions (clean − corrupt) · slope for every edge, [edge, n]; ``at``: the run that the slopes are of."""
     n, length, width = clean.embed.shape
     differ = (clean.embed != corrupt.embed).flatten(2).any(-1).any(0)
     if not bool(differ.any()):

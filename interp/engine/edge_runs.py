@@ -100,17 +100,16 @@ Mix = Callable[[Key, Tensor], Tensor]
 """(reading point, live stream) -> the stream that is read in its place."""
 
 
-def run_graph(graph: Graph, prompts: Prompts, batch: Any, metric: Any, *, slopes: bool, edits: Mapping[Site, Edit] | None = None,
+def run_graph(graph: Graph, prompts: Prompts, batch: Any, metric: Any, *, slopes: bool,
               mix: Mix | None = None) -> tuple[Written, Slopes | None]:
     """One forward pass (and a backward pass, with ``slopes``) of some prompts.
 
-    ``edits`` act as in any run; ``mix`` changes what reading points read without changing the residual stream itself.
+    ``mix`` changes what reading points read without changing the residual stream itself.
     """
     layers = range(graph.edges.n_layers)
-    read: dict[Site, Tensor] = {}
     nudges: dict[Any, Tensor] = {}
     streams: dict[Key, Tensor] = {}
-    changes: dict[Site, Edit] = dict(edits or {})
+    changes: dict[Site, Edit] = {}
 
     def nudge(key: Any, x: Tensor) -> Tensor:
         if not slopes:
@@ -118,41 +117,33 @@ def run_graph(graph: Graph, prompts: Prompts, batch: Any, metric: Any, *, slopes
         nudges[key] = torch.zeros_like(x, requires_grad=True)
         return x + nudges[key]
 
-    def keep(site: Site) -> Edit:
-        before = changes.get(site)
-
-        def edit(x: Tensor) -> Tensor:
-            x = x if before is None else before(x)
-            read[site] = x.detach()
-            return x
-
-        return edit
-
     def given(reader: Reader, stream: Tensor, normed: Tensor) -> Tensor:
         key = reader.what, reader.layer
+        stream, normed = (x.reshape(prompts.n, -1, x.shape[-1]) for x in (stream, normed))      # OPT lays prompts end to end
         if mix is not None:
             mixed = mix(key, stream)
             normed = normed if mixed is stream else reader.normed(mixed)
             stream = mixed
-        streams[key] = stream.detach()
+        streams[key] = stream.detach().clone()
         return nudge(key, normed) if reader.what == "mlp" else normed
 
     def final(x: Tensor) -> Tensor:
         x = x if mix is None else mix(OUTPUT, x)
-        streams[OUTPUT] = x.detach()
+        streams[OUTPUT] = x.detach().clone()
         return nudge(OUTPUT, x)
 
     wanted = [graph.site("resid_pre", 0), *(graph.site("z", layer) for layer in layers)]
     wanted += [graph.site("mlp_write", layer) for layer in layers if graph.readers.mlp[layer] is not None]
     wanted += [graph.site("attn_out", layer) for layer in layers if graph.readers.attn_norms[layer] is not None]
-    changes |= {site: keep(site) for site in wanted}
     if slopes:
         for site in (graph.site(what, layer) for what in ("q_pre", "k_pre", "v") for layer in layers):
-            changes[site] = lambda x, site=site, before=changes.get(site): nudge(site, x if before is None else before(x))
-    changes[graph.last] = lambda x, before=changes.get(graph.last): final(x if before is None else before(x))
+            changes[site] = lambda x, site=site: nudge(site, x)
+    changes[graph.last] = final
     with torch.set_grad_enabled(slopes), reading(graph.readers.all, given):
-        values = metric(answer_logits(graph.model.run(prompts.inputs, changes), prompts), batch)
+        passed = graph.model.run(prompts.inputs, changes, wanted)
+        values = metric(answer_logits(passed, prompts), batch)
         found = _gradients(values, nudges, metric) if slopes else {}
+    read = {site: x.detach() for site, x in passed.captured.items()}
     written = Written(
         values.detach().cpu().double(), read[graph.site("resid_pre", 0)],
         tuple(read[graph.site("z", layer)] for layer in layers),

@@ -1,9 +1,9 @@
 """``Edges``: the edges of a decoder's residual stream as small arrays; ``EdgeScores``: one number per edge and prompt.
 
 Senders write to the residual stream: the embedding (with its positions), every head, every MLP. Receivers read it: q of
-every head, k and v of every key-value head, every MLP, and the output (final norm and unembedding). Each receiver has an edge
-from every sender computed before it. For L layers of H heads, K key-value heads and an MLP, with a = 1 + l (H + 1) senders
-before layer l::
+every head, k and v of every key-value head, every MLP, and the output (final norm and unembedding). Each receiver has an
+edge from every sender computed before it. For L layers of H heads, K key-value heads and an MLP, with a = 1 + l (H + 1)
+senders before layer l::
 
     edges = Σ_l a (H + 2K)  +  Σ_l (a + H)  +  1 + L (H + 1)        into q, k, v; into MLPs; into the output
 
@@ -80,7 +80,7 @@ class Edges:
         return np.concatenate([[0], np.cumsum(self.before)[:-1]])
 
     def names(self, at: Sequence[int] | np.ndarray | None = None) -> list[str]:
-        """Edges as text, ``L5H5->L9H9.k``, ``embed->mlp3.mlp``, ``L9H9->logits.out``; a shared key-value head is ``L9KV1``."""
+        """Edges as text: ``L5H5->L9H9.k``, ``embed->mlp3.mlp``, ``L9H9->logits.out``; a shared key-value head: ``L9KV1``."""
         at = np.arange(len(self)) if at is None else np.asarray(at)
         senders = [str(self.sender_node(i)) for i in range(len(self.senders))]
         receivers = [self._receiver_name(i) for i in range(len(self.receivers))]
@@ -107,7 +107,7 @@ class Edges:
         """Where the edge of that name stands, in the form that ``names`` writes."""
         if name not in self._index:
             raise InterpError(f"find the edge {name!r}", "this model has none of that name",
-                              "write it as L5H5->L9H9.k, embed->mlp3.mlp or L9H9->logits.out, the sender before the receiver")
+                              "write it as L5H5->L9H9.k, embed->mlp3.mlp or L9H9->logits.out, sender before receiver")
         return self._index[name]
 
     @cached_property
@@ -155,8 +155,8 @@ class EdgeScores:
 
     Attributes:
         edges: the edges of the model.
-        values: float64 [edge, prompt], in units of the metric; larger = matters more (see ``sign`` in the provenance). NaN for
-            edges that were not asked for.
+        values: float64 [edge, prompt], in units of the metric; larger = matters more (see ``sign`` in the provenance). NaN
+            for edges that were not asked for.
         provenance: what was asked.
         baselines: the metric of the unchanged runs per prompt, ``clean`` and ``corrupt`` [prompt].
         notes: further facts per prompt or of the whole computation, e.g. ``residual`` [prompt].

@@ -1,7 +1,7 @@
 """Attribution patching (AtP): the first-order estimate of activation patching, all heads from one gradient."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from interp.core.errors import InterpError
-from interp.engine.activations import activations
+from interp.engine.forward import measured, run
 from interp.engine.gradients import gradients
 from interp.engine.prompts import Prompts, chunks, side, sides
-from interp.measures.each_head import baselines, count, metric_of_run, units
+from interp.measures.each_head import count, metric_of_run, units
 from interp.measures.measure import Measured, measure
 from interp.measures.positions import Place, places, tokens
 from interp.measures.softmax_correction import mixed_keys, one_key_at_a_time, whole
@@ -35,8 +35,8 @@ from interp.tasks.metrics import Metric
         "activation patching."
     ),
     cost=(
-        "one forward and backward pass and one forward pass of the other prompts; one more forward pass with qk_fix; two "
-        "for the baselines"
+        "one forward and backward pass and one forward pass of the other prompts, for all heads at all positions; with "
+        "qk_fix one or two forward passes more"
     ),
 )
 def attribution_patching(
@@ -79,30 +79,35 @@ def attribution_patching(
             f"clean and corrupted prompts of {batch.task} are not aligned token by token",
             "use prompts of equal length, or activation_patching at the position 'end'",
         )
-    stack, measured = model.stack(attention), metric_of_run(batch, metric)
+    stack, of_run = model.stack(attention), metric_of_run(batch, metric)
     on, source = ("clean", "corrupt") if direction == "noising" else ("corrupt", "clean")
     prompts = side(sides(model, batch), on)
     axes, found = places(model, batch, prompts, positions, Site(component, 0, stack.attention))
     values = np.full((len(found), stack.n_layers, count(stack, component), batch.n), np.nan)
+    bases = {"clean": np.empty(batch.n), "corrupt": np.empty(batch.n)}
     for rows in chunks(model, prompts, batch_size, graph=True):
-        part = Part(model, batch.subset(rows.tolist()), component, stack, on, source, measured, found)
+        part = Part(model, batch.subset(rows.tolist()), component, stack, on, source, of_run, found)
         values[..., rows.numpy()] = (through_pattern if qk_fix and component in ("q", "k") else linear)(part).numpy()
+        for which in bases:
+            bases[which][rows.numpy()] = part.metrics[which]
     exists = np.stack([place.exists for place in found])[:, None, None, :]
     values = np.where(exists, values if direction == "denoising" else -values, np.nan)
-    bases = baselines(model, batch, measured, batch_size)
     return Measured(
         values=np.moveaxis(values, 0, -1) if axes else values[0],
         axes=axes,
         baselines=bases,
         normalizer=bases["clean"] - bases["corrupt"],
-        metric=measured.name,
+        metric=of_run.name,
         **units(stack, component),
     )
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some prompts of the batch, and what is estimated on them: ``component`` of the run ``on`` taken from ``source``."""
+    """Some prompts of the batch, and what is estimated on them: ``component`` of the run ``on`` taken from ``source``.
+
+    ``metrics`` gathers the metric of the unchanged runs, by side, as they are run.
+    """
 
     model: Any
     batch: Any
@@ -112,6 +117,7 @@ class Part:
     source: str
     metric: Metric
     found: Sequence[Place]
+    metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def prompts(self) -> Prompts:
@@ -122,11 +128,14 @@ class Part:
         return [Site(what, layer, self.stack.attention) for layer in range(self.stack.n_layers)]
 
     def read(self, what: str, on: str) -> dict[Site, Tensor]:
-        return activations(self.model, self.batch, self.sites(what), on=on, batch_size=self.batch.n)
+        read = run(self.model, self.batch, (), self.sites(what), on=on, batch_size=self.batch.n)
+        self.metrics[on] = measured(read.logits, self.batch, self.metric)
+        return dict(read.captured)
 
     def slopes(self, what: str) -> tuple[Mapping[Site, Tensor], Mapping[Site, Tensor]]:
         """Activations of the run ``on`` and gradients of the metric by them."""
         found = gradients(self.model, self.batch, self.sites(what), on=self.on, metric=self.metric, batch_size=self.batch.n)
+        self.metrics[self.on] = found.metric
         return found.activations, found.gradients
 
     def masks(self, what: str, length: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Where attention and MLP read the residual stream: the norm they read it through, and a way to change what they read.
 
 A pre-norm block reads twice: attention reads ``norm(resid_pre)``, the MLP ``norm(resid_mid)`` (parallel blocks read both
-from ``resid_pre``; some models have no norm there). Nothing is looked up by architecture: a dry run shows which norm received
-the residual stream and which modules received what it returned.
+from ``resid_pre``; some models have no norm there). Nothing is looked up by architecture: a dry run shows which norm
+received the residual stream and which modules received what it returned.
 """
 
 import contextlib
@@ -111,7 +111,8 @@ def _attention(place: Place, block: Call, calls: list[Call], asked: str) -> Read
         raise InterpError(asked, f"q, k and v of {where} do not read the same thing", "use attribution of heads")
     if close(entering[0], block.input):
         return Reader("attention", place.layer, None, modules)
-    norm = next((c for c in calls if is_norm(c.module) and close(c.output, entering[0]) and close(c.input, block.input)), None)
+    norms = (c for c in calls if is_norm(c.module) and close(c.input, block.input))
+    norm = next((c for c in norms if close(c.output, entering[0])), None)
     if norm is None:
         raise InterpError(asked, f"what attention reads in {where} is no norm of the residual stream",
                           "use attribution of heads")
