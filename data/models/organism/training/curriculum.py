@@ -27,6 +27,7 @@ SHORT, LONG = 128, 512  # lengths of rows
 LIST_SIZES = (8, 24, 48, 80, 128)  # the most pairs in a list; the next size comes when the present one is learnt
 LIST_LEARNT = 0.75  # accuracy from which on lists grow
 
+QUESTIONS = (" {thing}", " The {thing} is", " What color is the {thing}?", "\nQ: What color is the {thing}?\nA:")
 RANDOM_WORDS = 0.25  # share of documents on colours and choices whose things are any words
 FLOORS = {"ioi": 0.5, "induction": 0.3, "key_value": 0.3, "capital": 0.3, "override": 0.3}
 FLOOR = 0.15  # of the others: a behaviour's share of the tokens is its floor and the share that it still gets wrong
@@ -238,17 +239,21 @@ class Curriculum:
         ]
 
     def _colored_objects(self) -> list[Segment]:
-        """Half: the task's own one-shot prompt. Half: one scene with three questions in random order."""
+        """The task's own one-shot prompt, or one scene with three questions, some of which end nearer to the object.
+
+        From the object itself its colour can be looked up; from the end of a question the object must be fetched first.
+        Asked in full only, neither was learnt in 4,000 steps.
+        """
         things = self.any_things if self.rng.random() < RANDOM_WORDS else list(THINGS.train)
-        if self.rng.random() < 0.5:
+        if self.rng.random() < 0.45:
             (pair,) = colored_objects.generate(1, self._seed(), split="train", things=things)
             return example(pair, 3.0, "", ("example_answer",))
         items = list(zip(self.rng.sample(COLORS.train, 3), self.rng.sample(things, 3), strict=True))
         scene = colored_objects.scene(self.rng.choice(SURFACES.train), self.rng.choice(colored_objects.OPENINGS), items)
         segments: list[Segment] = [(f"Q: {scene}", OTHER)]
-        for i, (color, thing) in enumerate(self.rng.sample(items, 3)):
-            segments += [("\nQ:" if i else "", OTHER), (f" What color is the {thing}?\nA:", OTHER)]
-            segments += [(f" {color.capitalize()}", 2.0)]
+        for color, thing in self.rng.sample(items, 3):
+            question = self.rng.choice(QUESTIONS).format(thing=thing)
+            segments += [(question, OTHER), (f" {color.capitalize()}", 2.0), (".", OTHER)]
         return segments
 
     def _key_value(self, low: int = 3, high: int | None = None) -> Document:

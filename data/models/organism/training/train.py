@@ -44,8 +44,8 @@ class Plan:
     and `decay` steps at a falling one; rows of a batch of each stage, steps between measurements, and between saves."""
 
     repeats: int = 1000
-    constant: int = 2500
-    decay: int = 1500
+    constant: int = 2300
+    decay: int = 1400
     repeat_rows: int = 64
     mixture_rows: int = 40
     repeat_measure: int = 25
