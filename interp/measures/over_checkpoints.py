@@ -1,0 +1,58 @@
+"""Any measure over the checkpoints of a training run: one ``Trajectory``, on the same prompts at every step."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from interp.core.errors import InterpError
+from interp.core.scores import HeadScores
+from interp.core.trajectory import Trajectory, trajectory
+from interp.measures.measure import find
+from interp.models.builtin import shipped
+from interp.models.checkpoints import checkpoints
+from interp.models.load import load
+
+
+def over_checkpoints(name: str, measure: str | Callable[..., HeadScores], batch: Any, *, steps: Sequence[int] | None = None,
+                     revisions: Sequence[str] | None = None, device: str | None = None, last: bool = True,
+                     **options: Any) -> Trajectory:
+    """A measure at each checkpoint of a model's training, on the same prompts.
+
+    Args:
+        name: a model that ships with checkpoints (``organism``), or a Hub id whose ``revisions`` are checkpoints (Pythia).
+        measure: its name, or the measure itself. options: of the measure.
+        batch: the prompts, made once with any of the checkpoints: they share a tokenizer.
+        steps: which checkpoints (None: all). revisions: their names, for a Hub id, such as ``step1000``: the number in a
+            name is its step.
+        device: as for ``interp.load``. last: whether the finished model comes last, one step after its last checkpoint in
+            the order (only for shipped models).
+
+    Raises InterpError for a model without checkpoints and for a step that it does not have.
+    """
+    function = find(measure) if isinstance(measure, str) else measure
+    known = {_step(revision): revision for revision in revisions or _shipped(name)}
+    wanted = sorted(known) if steps is None else list(steps)
+    if missing := [step for step in wanted if step not in known]:
+        raise InterpError(f"measure {name} at step {missing[0]}", "there is no such checkpoint",
+                          "choose among " + ", ".join(map(str, sorted(known))))
+    found = [(step, function(load(name, revision=known[step], device=device, verify=False), batch, **options))
+             for step in wanted]
+    if last and revisions is None and steps is None:
+        found.append((max(known) + 1, function(load(name, device=device), batch, **options)))
+    return trajectory(found)
+
+
+def _shipped(name: str) -> list[str]:
+    folder = shipped().get(name)
+    found = list(checkpoints(folder)) if folder else []
+    if not found:
+        raise InterpError(f"follow the training of {name}", "no checkpoints of it are known",
+                          "name its checkpoints: revisions=['step1000', ...], or use the organism")
+    return found
+
+
+def _step(revision: str) -> int:
+    numbers = re.findall(r"\d+", revision)
+    if not numbers:
+        raise InterpError(f"order the checkpoint {revision!r}", "its name has no number", "name checkpoints by their step")
+    return int(numbers[-1])
