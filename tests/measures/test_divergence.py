@@ -197,10 +197,11 @@ def vision_language():
     """A tiny LLaVA: an image is four tokens 59."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    vision = CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=28,
-                              patch_size=14, projection_dim=16)
-    text = LlamaConfig(vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-                       num_key_value_heads=2, initializer_range=0.3)
+    size = {"hidden_size": 32, "intermediate_size": 48}
+    vision = CLIPVisionConfig(**size, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14,
+                              projection_dim=16)
+    text = LlamaConfig(**size, vocab_size=60, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+                       initializer_range=0.3)
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=59, image_seq_length=4,
                          vision_feature_layer=-1)
     torch.manual_seed(0)
