@@ -103,8 +103,7 @@ def text_maker(haystack: str, needles: Sequence[Needle], size: Size) -> Maker:
             clean = _prompt([text[i] for i in chosen], before, needle, answer)
             if size(clean.text) <= length:
                 corrupt = _prompt([text[i] for i in chosen], before, needle, other)
-                wrong = (other, *(one for one in needle.answers if one not in (answer, other)))
-                return PromptPair(clean, corrupt, f" {answer}", tuple(f" {one}" for one in wrong), f" {other}", needle.name)
+                return PromptPair(clean, corrupt, f" {answer}", (f" {other}",), f" {other}", needle.name)
             chosen.pop()
         raise ValueError(f"a length of {length} leaves {room} tokens for the haystack, and a sentence needs "
                          f"{sizes[start]}; use longer lengths")
@@ -141,9 +140,7 @@ def list_maker(rng: random.Random, length: int, depth: int, size: Size) -> Promp
                  "question": (len(text) - len(f" {key}"), len(text))}
         return Prompt(text, spans)
 
-    decoys = [word for pair in pairs for word in pair.split()[1:] if word not in (value, other)][:2]
-    return PromptPair(prompt(value), prompt(other), f" {value}", tuple(dict.fromkeys(f" {w}" for w in (other, *decoys))),
-                      f" {other}", "list")
+    return PromptPair(prompt(value), prompt(other), f" {value}", (f" {other}",), f" {other}", "list")
 
 
 def _answers(needle: Needle, size: Size) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@
 * corrupted: the needle has another answer (`"answer"`), of as many tokens where there is one.
 * positions: `needle` (the whole sentence, or the queried pair), `answer` (within it), `question`, `end`.
 * answer: what the needle says, several tokens; scored by the first token in which the answers differ, or by
-  what the model generates (`retrieval_score`, `masking_curve`). wrong: other answers to the question.
+  what the model generates (`retrieval_score`, `masking_curve`). wrong: the answer of the corrupted prompt.
 * source: the needle-in-a-haystack test as in Wu et al. 2024 (arXiv 2404.15574), who use 20 lengths from 1,000
   to 50,000 tokens, 10 depths and 3 needles; needles, questions and text are our own.
 
