@@ -41,9 +41,9 @@ KV_HEADS = {"falcon": 1, "falcon_new": 2}
 class PlainEdges:
     """A tiny model of an architecture, run with one edge changed."""
 
-    def __init__(self, architecture: str, seed: int = 0, dtype: torch.dtype = torch.float64):
+    def __init__(self, architecture: str, seed: int = 0, dtype: torch.dtype = torch.float64, **options):
         self.table = LLAMA | TABLE.get(architecture, {})
-        self.architecture, self.model = architecture, tiny(architecture, seed).to(dtype)
+        self.architecture, self.model = architecture, tiny(architecture, seed, **options).to(dtype)
         config = self.model.config
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
         self.kv = KV_HEADS.get(architecture) or getattr(config, "num_key_value_heads", None) or self.heads
