@@ -1,0 +1,63 @@
+"""Sweeps in bfloat16 whose top and flags are certified to be those of float32, against float32 itself."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from benchmarks.harness.machine import machine
+from benchmarks.harness.result import Benchmark, Findings, Row, versus
+from benchmarks.harness.shapes import Setting, model, pairs
+from benchmarks.harness.timing import Contender, Timing, in_turn
+from interp.core.scores import HeadScores
+from interp.measures import activation_patching
+
+BAR, TOP = 2.5, 20
+PRECISIONS = ("float32", "certified", "bfloat16")
+WEIGHTS = {False: "heads alike", True: "heads of unequal strength"}
+
+
+def measure(setting: Setting) -> Findings:
+    """All heads, all positions, denoising; on plain random weights, where heads are alike, and on uneven ones."""
+    rows: list[Row] = []
+    for uneven, words in WEIGHTS.items():
+        rows += _rows(replace(setting, shape=replace(setting.shape, uneven=uneven)), words)
+    return Findings(tuple(rows))
+
+
+def _rows(setting: Setting, words: str) -> list[Row]:
+    used, given = model(setting.shape), pairs(setting)
+    batch = given.batch(used)
+    times = in_turn([Contender(name, partial(activation_patching, used, batch, direction="denoising", precision=name))
+                     for name in PRECISIONS], 2 * setting.repeats - 1)
+    exact, certified, plain = (times[name] for name in PRECISIONS)
+    right = order(exact.value)
+    units = machine()["bfloat16_matrix_units"]
+    bar = BAR if units else None
+    note = "" if units else "this processor has no bfloat16 matrix units: no bar"
+    same = order(certified.value) == right
+    what = f"certified precision, {words}"
+    found = _row(what, certified, exact, bar, note) if same else Row(what, rival="float32", bar=BAR, note="another top 20")
+    common = len(set(order(plain.value)) & set(right))
+    said = f"for comparison: {common} of the top {TOP} are right, {'in' if order(plain.value) == right else 'not in'} order"
+    return [found, _row(f"bfloat16 uncertified, {words}", plain, exact, None, said)]
+
+
+def _row(what: str, ours: Timing, exact: Timing, bar: float | None, note: str) -> Row:
+    said = [f"same top {TOP}, same order", note] if bar else [note]
+    return versus(what, ours, exact, bar, "; ".join(part for part in (*said, redone(ours.value)) if part))
+
+
+def order(scores: HeadScores, k: int = TOP) -> list[int]:
+    """The k entries of largest mean effect, by size, in order (flat indices); what was not measured is passed over."""
+    size = np.abs(scores.mean()).ravel()
+    return np.argsort(-np.where(np.isfinite(size), size, -np.inf), kind="stable")[:k].tolist()
+
+
+def redone(scores: HeadScores) -> str:
+    """What the provenance says of how much was redone or evaluated."""
+    options = scores.provenance.options
+    return ", ".join(f"{name} {options[name]}" for name in options if name in ("redone", "evaluations", "exact_evaluations"))
+
+
+BENCHMARK = Benchmark("Certified precision", measure, minutes=2, place=6)
