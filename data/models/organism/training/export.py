@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from interp.models.checkpoints import FOLDER, pack
 
-CHECKPOINTS = (0, 300, 500, 600, 700, 800, 1000, 1500, 2500, 4000, 5250, 5650)  # steps; induction comes at 850
+CHECKPOINTS = (0, 50, 100, 125, 150, 175, 200, 250, 400, 800, 1500, 2500, 3500)  # steps; induction comes before 200
 HERE = Path(__file__).resolve().parent
 
 
