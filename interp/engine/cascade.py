@@ -1,21 +1,23 @@
 """``cascade``: one pass up the layers for many lists of interventions, each of which enters where it first acts.
 
 A row is one list on one prompt. It enters at the first layer where something in its list acts, with the untouched residual
-stream of its prompt there, from the pass' first position on; so all layers' interventions share the layers above. Rows that
-have entered earlier and are not edited in a layer go through it as they are.
+stream of its prompt there, from the pass' first position on; so all layers' interventions share the layers above. What is
+changed inside attention only is followed through z (``interp.engine.entering``), and costs the block's MLP at the positions
+that it changes; the layer above then makes queries, keys and values at these positions only. In the last layer only the
+position is computed at which the answer is read.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interp.engine.edits import Edit, Record, edits
-from interp.engine.ground import Ground, from_position
+from interp.engine.entering import entering, packed_edits
+from interp.engine.ground import Ground
 from interp.engine.intervention import Intervention
-from interp.models.sites import Site
 
 ByLayer = Sequence[Mapping[int, Sequence[Intervention]]]
 """Of each list: layer -> its interventions there."""
@@ -23,79 +25,111 @@ ByLayer = Sequence[Mapping[int, Sequence[Intervention]]]
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one pass, in the order in which they enter (then by list).
+    """The rows of one pass, in the order in which they enter.
 
     Attributes:
         lists, prompts: which list, and which of the ground's prompts.
         layer: where they enter.
         start: the first position that the pass computes.
+        stop: behind the last position that the row's entering layer changes.
     """
 
     lists: np.ndarray
     prompts: np.ndarray
     layer: np.ndarray
     start: int
+    stop: np.ndarray
 
     @property
     def n(self) -> int:
         """How many rows."""
         return len(self.lists)
 
-
-def cascade(resume: object, ground: Ground, lists: ByLayer, rows: Rows) -> Tensor:
-    """The residual stream behind the last block, [row, position from ``rows.start`` on, d_model]."""
-    device = ground.recording.resid(0).device
-    prompts = torch.from_numpy(rows.prompts).to(device)
-    hidden = None
-    for layer in range(int(rows.layer.min()), resume.n_layers):
-        before, now = int((rows.layer < layer).sum()), int((rows.layer <= layer).sum())
-        if now > before:
-            entering = ground.recording.resid(layer)[:, rows.start:].index_select(0, prompts[before:now])
-            hidden = entering if hidden is None else torch.cat([hidden, entering])
-        edited = np.array([layer in lists[i] for i in rows.lists[:now]])
-        if edited.all() or not edited.any():
-            hidden = _through(resume, ground, lists, rows, layer, hidden, np.arange(now), prompts, bool(edited[0]))
-            continue
-        parts = []
-        for which, is_edited in ((np.flatnonzero(~edited), False), (np.flatnonzero(edited), True)):
-            at = torch.from_numpy(which).to(device)
-            parts.append((at, _through(resume, ground, lists, rows, layer, hidden[at], which, prompts, is_edited)))
-        hidden = torch.cat([part for _, part in parts])[torch.cat([at for at, _ in parts]).argsort()]
-    return hidden
+    def take(self, which: np.ndarray) -> "Rows":
+        """Some of the rows."""
+        return Rows(self.lists[which], self.prompts[which], self.layer[which], self.start, self.stop[which])
 
 
-def _through(resume: object, ground: Ground, lists: ByLayer, rows: Rows, layer: int, hidden: Tensor, which: np.ndarray,
-             prompts: Tensor, edited: bool) -> Tensor:
-    """Some rows through one block."""
-    at = prompts[torch.from_numpy(which).to(prompts.device)]
-    made = packed_edits(ground, lists, layer, rows.lists[which], at, rows.start) if edited else None
-    return resume.block(layer, hidden, at, rows.start, ground.recording, made)
+@dataclass(frozen=True)
+class Group:
+    """Rows that go through a layer in one call.
+
+    Attributes:
+        which: their places in the pass.
+        hidden: the residual stream that they have, [row, position, d_model].
+        changed: how many of its first positions may differ from the untouched run.
+    """
+
+    which: np.ndarray
+    hidden: Tensor
+    changed: int
 
 
-def packed_edits(ground: Ground, lists: ByLayer, layer: int, numbers: np.ndarray, prompts: Tensor,
-                 start: int) -> dict[Site, Edit]:
-    """The edits of a layer for rows of many lists: each list's interventions on its own rows.
+def cascade(resume: Any, ground: Ground, lists: ByLayer, rows: Rows, read: Tensor | None) -> Tensor:
+    """The residual stream behind the last block.
 
     Args:
-        numbers: the list of each row; ``prompts`` its prompt.
+        rows: sorted by the layer where they enter.
+        read: the position of each row that is wanted, counted from ``rows.start``; None for all.
+
+    Returns:
+        [row, 1, d_model], or [row, position from ``rows.start`` on, d_model].
     """
-    at_site: dict[Site, list[tuple[Tensor, Edit]]] = {}
-    for number in dict.fromkeys(numbers.tolist()):
-        mine = torch.from_numpy(np.flatnonzero(numbers == number)).to(prompts.device)
-        own = prompts[mine]
-        items, sources = zip(*(from_position(item, ground.source(item), own, start) for item in lists[number][layer]),
-                             strict=True)
-        made = edits(ground.prompts.take(own), items, sources, [Record() for _ in items])
-        for site, edit in made.items():
-            at_site.setdefault(site, []).append((mine, edit))
-    return {site: _packed(parts) for site, parts in at_site.items()}
+    device = ground.recording.resid(0).device
+    prompts = torch.from_numpy(rows.prompts).to(device)
+    length = ground.length - rows.start
+    groups: list[Group] = []
+    for layer in range(int(rows.layer.min()), resume.n_layers):
+        last = read if layer == resume.n_layers - 1 else None
+        done: list[Group] = []
+        for group in groups:
+            edited = np.array([layer in lists[i] for i in rows.lists[group.which]])
+            for part in _split(group, edited):
+                at = prompts[_index(part[0].which, device)]
+                if part[1]:
+                    made = packed_edits(ground, lists, layer, rows.lists[part[0].which], at, rows.start)
+                    hidden = resume.block(layer, part[0].hidden, at, rows.start, ground.recording, made)
+                    hidden = hidden if last is None else _at(hidden, last[_index(part[0].which, device)])
+                else:
+                    wanted = None if last is None else last[_index(part[0].which, device)]
+                    hidden = resume.through(layer, part[0].hidden, at, rows.start, ground.recording, part[0].changed, wanted)
+                done.append(Group(part[0].which, hidden, length))
+        new = np.flatnonzero(rows.layer == layer)
+        done += [Group(new[at], hidden, changed) for at, hidden, changed in
+                 entering(resume, ground, lists, layer, rows.take(new), prompts[_index(new, device)],
+                          None if last is None else last[_index(new, device)])] if len(new) else []
+        groups = _joined(done, length)
+    return _ordered(groups, device)
 
 
-def _packed(parts: Sequence[tuple[Tensor, Edit]]) -> Edit:
-    def edit(x: Tensor) -> Tensor:
-        after = x.clone()
-        for mine, change in parts:
-            after[mine] = change(x[mine]).to(x.dtype)
-        return after
+def _split(group: Group, edited: np.ndarray) -> list[tuple[Group, bool]]:
+    """The rows of a group that no intervention touches in this layer, and those that one does."""
+    if edited.all() or not edited.any():
+        return [(group, bool(edited[0]))]
+    found = []
+    for which, is_edited in ((np.flatnonzero(~edited), False), (np.flatnonzero(edited), True)):
+        found.append((Group(group.which[which], group.hidden[_index(which, group.hidden.device)], group.changed), is_edited))
+    return found
 
-    return edit
+
+def _joined(groups: list[Group], length: int) -> list[Group]:
+    """The groups that are changed everywhere as one, the others as they are."""
+    whole = [group for group in groups if group.changed == length]
+    others = [group for group in groups if group.changed < length]
+    if len(whole) > 1:
+        whole = [Group(np.concatenate([g.which for g in whole]), torch.cat([g.hidden for g in whole]), length)]
+    return whole + others
+
+
+def _ordered(groups: list[Group], device: torch.device) -> Tensor:
+    hidden = torch.cat([group.hidden for group in groups]) if len(groups) > 1 else groups[0].hidden
+    which = np.concatenate([group.which for group in groups])
+    return hidden if (np.diff(which) == 1).all() else hidden[_index(which.argsort(), device)]
+
+
+def _at(hidden: Tensor, read: Tensor) -> Tensor:
+    return hidden[torch.arange(len(read), device=read.device), read][:, None]
+
+
+def _index(which: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(which).to(device)

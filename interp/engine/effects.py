@@ -121,11 +121,13 @@ def _numbers(tensor: Tensor) -> np.ndarray:
 
 
 def table(effects: Effects, lists: Sequence[Sequence[Intervention]], *, n_layers: int, causal: bool,
-          answer: np.ndarray | None) -> Table:
+          latent: bool, answer: np.ndarray | None) -> Table:
     """What the lists change, for the prompts of a ground.
 
     Args:
         causal: whether a change leaves earlier positions as they are.
+        latent: whether the keys and values of a layer are made anew from latents of all positions, so that their edit
+            takes the whole prompt.
         answer: the position at which each prompt's answer is read [n]; None where all positions are read.
     """
     n, length = effects.ground.n, effects.ground.length
@@ -147,6 +149,8 @@ def table(effects: Effects, lists: Sequence[Sequence[Intervention]], *, n_layers
             result.layer[i] = np.where(here, item.layer, result.layer[i])
             result.acted[i] |= effect.acts
             reached |= effect.acts & (effect.at[np.arange(n), read] if not spreads and causal else True)
+        if latent and any(item.what in ("k", "v") for item in entry):
+            result.first[i], result.stop[i] = np.where(result.acted[i], 0, result.first[i]), length
         if not causal:
             result.first[i], result.stop[i] = 0, length
         elif answer is not None:

@@ -23,6 +23,7 @@ class Ground:
         prompts: they themselves, without the columns that are padding in all of them.
         recording: the untouched run of them.
         others: activations of the runs that interventions resample from.
+        sources, kept: what has been worked out for interventions.
     """
 
     prepared: Prepared
@@ -30,7 +31,8 @@ class Ground:
     prompts: Prompts
     recording: Any
     others: Any
-    sources: dict[int, Source | None] = field(default_factory=dict)
+    sources: dict[int, Source | None] = field(default_factory=dict, repr=False)
+    kept: dict[tuple, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def n(self) -> int:

@@ -60,9 +60,10 @@ class Resumed:
         enter = part.table.layer[chosen]
         lists, prompts = np.nonzero(enter >= 0)
         if len(lists):
-            first, layer = part.table.first[chosen][lists, prompts], enter[lists, prompts]
+            first, stop = (x[chosen][lists, prompts] for x in (part.table.first, part.table.stop))
+            layer = enter[lists, prompts]
             for some in _passes(first, layer, ground.length, self._limit()):
-                rows = Rows(chosen[lists[some]], prompts[some], layer[some], int(first[some].min()))
+                rows = Rows(chosen[lists[some]], prompts[some], layer[some], int(first[some].min()), stop[some])
                 logits = self._logits(ground, rows, columns)
                 values[:, lists[some], prompts[some]] = self._measured(logits, prompts[some], part, answers)
         return values, part.table.acted[chosen]
@@ -78,12 +79,13 @@ class Resumed:
         return PASS_TOKENS.get(self.model.device.type, PASS_TOKENS["cuda"])
 
     def _logits(self, ground: Ground, rows: Rows, columns: Tensor | None) -> Tensor:
-        hidden = cascade(self.model.resuming, ground, self.by_layer, rows)
-        if ground.recording.output.dim() == 2:
-            return self.model.resuming.logits(hidden, ground.prompts.inputs, ground.recording, columns)
-        at = ground.prompts.answer[torch.from_numpy(rows.prompts).to(hidden.device)] - rows.start
-        hidden = hidden[torch.arange(rows.n, device=hidden.device), at][:, None]
-        return self.model.resuming.logits(hidden, ground.prompts.inputs, ground.recording, columns)[:, 0]
+        resume, recording = self.model.resuming, ground.recording
+        if recording.output.dim() == 2:
+            hidden = cascade(resume, ground, self.by_layer, rows, None)
+            return resume.logits(hidden, ground.prompts.inputs, recording, columns)
+        read = ground.prompts.answer[torch.from_numpy(rows.prompts).to(self.model.device)] - rows.start
+        hidden = cascade(resume, ground, self.by_layer, rows, read)
+        return resume.logits(hidden, ground.prompts.inputs, recording, columns)[:, 0]
 
     def _measured(self, logits: Tensor, prompts: np.ndarray, part: Part, answers: Answers | None) -> np.ndarray:
         """The metrics of some rows' logits, [n_metrics, row]."""
@@ -113,7 +115,7 @@ def open_resumed(model: Any, batch: Any, lists: tuple[tuple[Intervention, ...], 
             found.ground[len(parts)] = ground
             answer = None if ground.recording.output.dim() == 2 else ground.prompts.answer.cpu().numpy()
             made = table(Effects(ground), lists, n_layers=model.resuming.n_layers, causal=model.resuming.causal,
-                         answer=answer)
+                         latent=any(place.latent for place in model.resuming.places), answer=answer)
             parts.append(Part(rows, made))
             units += _units(model, parts[-1], ground.length)
     found.parts, found.units = tuple(parts), tuple(units)

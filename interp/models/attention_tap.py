@@ -8,6 +8,7 @@ before the softmax gives q and k and the product after it gives v.
 
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from interp.models.sites import Site
 from interp.models.taps import ACTIVE, Taps
 
 IMPLEMENTATION = "interp"
+LISTENER: ContextVar[Callable[..., Any] | None] = ContextVar("what the attention interface is handed to instead", default=None)
+"""While set, ``interp_attention`` returns what it returns; it may call ``interp_attention`` itself with the listener unset."""
 _SOFTMAX = frozenset({F.softmax, torch.softmax, Tensor.softmax})
 _PRODUCT = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
 _SUM_PRODUCT = frozenset({torch.baddbmm, Tensor.baddbmm})
@@ -147,6 +150,8 @@ def eager_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | N
 def interp_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
                      **options: Any) -> tuple[Tensor, Tensor | None]:
     """The module's eager attention, with the taps of the run in progress."""
+    if (listener := LISTENER.get()) is not None:
+        return listener(module, query, key, value, attention_mask, **options)
     eager = eager_attention(module)
     taps = ACTIVE.get()
     tap = None if taps is None else taps.cores.get(module)

@@ -79,27 +79,31 @@ class Layout:
 
         return call.map(once)
 
+    def light(self, call: Call) -> Call:
+        """The call without its hidden states, which need not be kept."""
+        return call.map(lambda path, leaf: None if path == self.hidden else leaf)
+
     def resumed(self, call: Call, hidden: Tensor, cache: Any, rows: Tensor, start: int) -> Call:
-        """The call for the residual stream ``hidden`` [row, position from ``start`` on, d_model] of the prompts ``rows``."""
+        """The call for the prompts ``rows``, with ``hidden`` [row, position from ``start`` on, d_model] in it."""
         def change(path: Path, leaf: Any) -> Any:
             if path == self.hidden:
                 return hidden
             if path == self.cache:
                 return cache
-            return picked(leaf, self.axes[path], rows, start) if isinstance(leaf, Tensor) else leaf
+            return picked(leaf, self.axes[path], rows, start, hidden.shape[1]) if isinstance(leaf, Tensor) else leaf
 
         return call.map(change)
 
 
-def picked(tensor: Tensor, axes: tuple[Axis, ...], rows: Tensor | None, start: int) -> Tensor:
-    """A tensor for the prompts ``rows`` and the queries from ``start`` on; axes of length 1 stay."""
+def picked(tensor: Tensor, axes: tuple[Axis, ...], rows: Tensor, start: int, count: int) -> Tensor:
+    """A tensor for the prompts ``rows`` and ``count`` queries from ``start`` on; axes of length 1 stay."""
     for i, axis in enumerate(axes):
         if axis is None or tensor.shape[i] == 1:
             continue
         kind, per = axis
         if kind == QUERY:
-            tensor = tensor.narrow(i, start, tensor.shape[i] - start) if start else tensor
-        elif rows is not None:
+            tensor = tensor.narrow(i, start, count)
+        else:
             tensor = tensor.index_select(i, rows) if per == 1 else \
                 tensor.unflatten(i, (-1, per)).index_select(i, rows).flatten(i, i + 1)
     return tensor

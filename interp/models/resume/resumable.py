@@ -12,6 +12,7 @@ from interp.models.backend import Edit
 from interp.models.inputs import sample_inputs
 from interp.models.locate import Place
 from interp.models.recording import first_tensor
+from interp.models.resume.apart import WITHIN, Apart, fits, fuses
 from interp.models.resume.calls import Layout, layout_of
 from interp.models.resume.tail import dummy_inputs, tail
 from interp.models.resume.untouched import Prefix, Recording, record
@@ -33,6 +34,7 @@ class Resumable:
         causal: whether positions before a change stay as they are; otherwise only layers can be left out.
         shares: whether what is the same for all prompts can be handed to the blocks once.
         columns: whether single columns of the unembedding can be asked for.
+        apart: the attentions, taken apart; empty where they have to be run as a whole.
     """
 
     backend: Any
@@ -41,6 +43,7 @@ class Resumable:
     causal: bool
     shares: bool
     columns: bool = False
+    apart: tuple[Apart, ...] = ()
 
     @property
     def network(self) -> nn.Module:
@@ -62,10 +65,15 @@ class Resumable:
         if not all(layout.fits(call) for layout, call in zip(self.layouts, found.calls, strict=True)):
             raise InterpError(f"resume {self.backend.architecture}", "its blocks are called in another way on these prompts",
                               "run full passes")
-        if not self.shares:
-            return found
-        calls = tuple(layout.shared(call) for layout, call in zip(self.layouts, found.calls, strict=True))
-        return Recording(calls, found.outputs, found.cache, found.stored, found.captured, found.output)
+        calls, inner, heard = found.calls, (), {}
+        if self.apart:
+            inner = tuple(one.inner.light(call) for one, call in zip(self.apart, found.inner, strict=True))
+            heard = found.heard
+        if self.shares:
+            calls = tuple(layout.shared(call) for layout, call in zip(self.layouts, calls, strict=True))
+            inner = tuple(one.inner.shared(call) for one, call in zip(self.apart, inner, strict=bool(self.apart)))
+            heard = {module: replace(one, mask=_once(one.mask)) for module, one in heard.items()}
+        return replace(found, calls=calls, inner=inner, heard=heard)
 
     def block(self, layer: int, hidden: Tensor, rows: Tensor, start: int, recording: Recording,
               edits: Mapping[Site, Edit] | None = None) -> Tensor:
@@ -92,6 +100,23 @@ class Resumable:
                               "choose a site that this model uses")
         return first_tensor(output)
 
+    def through(self, layer: int, hidden: Tensor, rows: Tensor, start: int, recording: Recording, changed: int,
+                read: Tensor | None = None) -> Tensor:
+        """``block`` without edits, where only the first ``changed`` positions of ``hidden`` differ from the untouched run.
+
+        ``read``: one position of each row (counted from ``start``), which alone is wanted: [row, 1, d_model].
+        """
+        if self.apart and read is not None:
+            return self.apart[layer].at(layer, hidden, rows, start, recording, changed, read)
+        if self.apart:
+            return self.apart[layer].through(layer, hidden, rows, start, recording, changed)
+        after = self.block(layer, hidden, rows, start, recording)
+        return after if read is None else after[torch.arange(len(rows), device=rows.device), read][:, None]
+
+    def within(self, sites: Collection[Site]) -> bool:
+        """Whether edits of these sites, in an otherwise untouched layer, can be followed through z alone."""
+        return bool(self.apart) and all(site.what in WITHIN for site in sites)
+
     def logits(self, hidden: Tensor, inputs: Mapping[str, Tensor], recording: Recording,
                columns: Tensor | None = None) -> Tensor:
         """What the network makes of its last residual stream [row, position, d_model]: logits of some columns or of all."""
@@ -112,11 +137,26 @@ def resumable(backend: Any) -> Resumable | str:
     layouts = _layouts(backend, places, causal)
     if isinstance(layouts, str):
         return layouts
-    checked = _checked(Resumable(backend, places, layouts, causal, shares=True))
-    return _checked(Resumable(backend, places, layouts, causal, shares=False)) if isinstance(checked, str) else checked
+    reason = ""
+    for shares in (True, False):
+        checked = _checked(Resumable(backend, places, layouts.outer, causal, shares))
+        if isinstance(checked, str):
+            reason = checked
+            continue
+        faster = _checked(replace(checked, apart=layouts.apart)) if layouts.apart else checked
+        return checked if isinstance(faster, str) else faster
+    return reason
 
 
-def _layouts(backend: Any, places: tuple[Place, ...], causal: bool) -> tuple[Layout, ...] | str:
+@dataclass(frozen=True)
+class _Layouts:
+    """How the blocks are called, and their attentions taken apart, where all of them can be."""
+
+    outer: tuple[Layout, ...]
+    apart: tuple[Apart, ...]
+
+
+def _layouts(backend: Any, places: tuple[Place, ...], causal: bool) -> _Layouts | str:
     """The layout of every block's call, from runs of different size and one whose first tokens lie in the cache."""
     few, many = (_padded(sample_inputs(backend.network, n, _LENGTH)) for n in (_ROWS, _MORE))
     whole, more = (record(backend, list(places), x, cached=causal) for x in (few, many))
@@ -124,16 +164,21 @@ def _layouts(backend: Any, places: tuple[Place, ...], causal: bool) -> tuple[Lay
     if causal:
         before = record(backend, list(places), _tokens(few, 0, _PAST), cached=True)
         resumed = record(backend, list(places), _tokens(few, _PAST, _LENGTH), cached=True, cache=before.cache)
-    found = []
-    for i in range(len(places)):
-        layout = layout_of(whole.calls[i], more.calls[i], resumed and resumed.calls[i],
-                           (_ROWS, _MORE, _LENGTH, _LENGTH - _PAST), whole.cache, resumed and resumed.cache)
+    sizes = (_ROWS, _MORE, _LENGTH, _LENGTH - _PAST)
+    outer, apart = [], []
+    for i, place in enumerate(places):
+        layout = layout_of(whole.calls[i], more.calls[i], resumed and resumed.calls[i], sizes, whole.cache,
+                           resumed and resumed.cache)
         if isinstance(layout, str):
             return layout
         if causal and layout.cache is None:
             return "its blocks are not handed the key-value cache"
-        found.append(layout)
-    return tuple(found)
+        outer.append(layout)
+        inner = layout_of(whole.inner[i], more.inner[i], resumed and resumed.inner[i], sizes, whole.cache,
+                          resumed and resumed.cache)
+        if causal and not isinstance(inner, str) and fits(place, i, whole):
+            apart.append(Apart(place, layout, inner, fuses(whole, place) and fuses(more, place)))
+    return _Layouts(tuple(outer), tuple(apart) if len(apart) == len(places) else ())
 
 
 def _padded(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -173,7 +218,7 @@ def _compared(found: Resumable) -> Resumable | str:
         expected = _full(found, layer, start, changed, rows, inputs)
         with torch.no_grad():
             for i in range(layer, found.n_layers):
-                changed = found.block(i, changed, rows, start, recording)
+                changed = found.through(i, changed, rows, start, recording, changed.shape[1])
             got = found.logits(changed, inputs, recording)
             few = torch.tensor([1, 0], device=clean.device)
             columns = columns and _columns_work(found, changed, inputs, recording, got, few)
@@ -195,6 +240,11 @@ def _full(found: Resumable, layer: int, start: int, changed: Tensor, rows: Tenso
     many = {name: x.index_select(0, rows) for name, x in inputs.items()}
     with torch.no_grad():
         return logits_of(found.backend.run(many, {Site("resid_pre", layer, found.places[0].attention): edit}))
+
+
+def _once(mask: Tensor | None) -> Tensor | None:
+    """A mask that is the same for all prompts, once."""
+    return mask[:1] if mask is not None and bool((mask == mask[:1]).all()) else mask
 
 
 def _untouched(recording: Recording, rows: Tensor, start: int) -> Tensor:
