@@ -100,9 +100,8 @@ def _check_image(prompts: Prompts, part: Tensor, extra: set[str]) -> None:
     ids = prompts.inputs["input_ids"]
     marks = ids[part].unique()
     if extra != {"pixel_values"} or len(marks) > 1 or bool((ids[prompts.mask & ~part] == marks[0]).any()):
-        raise InterpError("remove a part of the context", f"the model also takes {', '.join(sorted(extra))}, which belong to "
-                          "tokens that are not exactly this part", "name the tokens of the image as the part, or use "
-                          "how='masked'")
+        true = f"the model also takes {', '.join(sorted(extra))}, which belong to tokens that are not exactly this part"
+        raise InterpError("remove a part of the context", true, "name the image's tokens as the part, or use how='masked'")
 
 
 def _between(prompts: Prompts, name: str) -> Tensor:

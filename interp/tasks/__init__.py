@@ -18,8 +18,8 @@ from interp.core.registry import unknown
 if TYPE_CHECKING:
     from interp.tasks.task import Task
 
-_MACHINERY = frozenset({"batch", "build", "haystack", "metrics", "options", "own", "passages", "prompt",
-                        "prompt_file", "task", "texts", "tokenise", "words"})
+_MACHINERY = frozenset({"answers", "batch", "build", "haystack", "metrics", "options", "own", "passages",
+                        "prompt", "prompt_file", "task", "texts", "tokenise", "words"})
 _NAMES = {
     "Batch": "batch", "Tokens": "batch", "Metric": "metrics", "METRICS": "metrics", "Prompt": "prompt",
     "PromptPair": "prompt", "Task": "task", "Texts": "texts", "from_file": "prompt_file", "from_inputs": "texts",
