@@ -40,14 +40,18 @@ every = pytest.mark.parametrize(
 )
 
 
-RARE = {"massive_activation_sinks", "secondary_sinks", "sink_free_mass", "sinks_anywhere"}
+RARE = {"massive_activation_sinks", "retrieval_frequency", "retrieval_score", "secondary_sinks", "sink_free_mass",
+        "sinks_anywhere"}
 """They look for what a small network of random weights may lack, and refuse choices that its depth rules out; that they find
 what is there is shown where it is planted, in their own tests."""
+NEEDLE = {"mode": "teacher_forced", "needle": "B", "answer": "A", "new_tokens": 4}
+FITTED = {"retrieval_frequency": NEEDLE, "retrieval_score": NEEDLE}
+"""Options by which a measure finds what it needs in the prompts of these tests."""
 
 
 def score(name, model, batch, **options) -> HeadScores:
     try:
-        return find(name)(model, batch, **options)
+        return find(name)(model, batch, **{**FITTED.get(name, {}), **options})
     except InterpError as refusal:
         if name in RARE and options:
             pytest.skip(str(refusal))
