@@ -58,7 +58,7 @@ def massive_activation_sinks(
         InterpError: a threshold that no token can pass; a dimension or layer that the model lacks.
     """
     stack = model.stack(attention)
-    found = received(model, batch, attention=attention, until=horizon, folds=residual_folds(model, tau),
+    found = received(model, batch, attention=attention, until=horizon, folds=residual_folds(model, tau, rule),
                      batch_size=batch_size)
     massive = massive_tokens(found, model, stack, rule=rule, tau=tau, dimensions=dimensions, first_layer=first_layer,
                              ratio=ratio)

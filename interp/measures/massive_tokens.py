@@ -66,9 +66,10 @@ def default_first_layer(n_layers: int) -> int:
     return min(FIRST, round(FIRST / DEPTH * n_layers)) if n_layers < DEPTH else FIRST
 
 
-def residual_folds(model: Any, tau: float | None) -> dict[str, Fold]:
+def residual_folds(model: Any, tau: float | None = None, rule: str = "phi") -> dict[str, Fold]:
     """What of the residual stream is kept for ``massive_tokens``: of each token the dimensions in which φ can pass ``tau``
-    (their squares sum to d_model, so that no more than d_model/τ² can), the norm, and the median magnitude."""
+    (their squares sum to d_model, so that no more than d_model/τ² can), the norm, and for the rule ``magnitude`` the median
+    magnitude (NaN for the others)."""
     width = model.d_model
     most = min(width, max(1, math.floor(width / (default_tau(width) if tau is None else tau) ** 2)))
 
@@ -76,8 +77,9 @@ def residual_folds(model: Any, tau: float | None) -> dict[str, Fold]:
         x = block.tensor.float().abs()
         rms = x.pow(2).mean(dim=-1, keepdim=True).sqrt()
         top = (x / rms).topk(most, dim=-1)
-        facts = torch.cat([x.norm(dim=-1, keepdim=True), x.median(dim=-1, keepdim=True).values], dim=-1)
-        return [*(kept or []), torch.cat([facts, top.values, top.indices.float()], dim=-1)]
+        median = x.median(dim=-1, keepdim=True).values if rule == "magnitude" else torch.full_like(rms, torch.nan)
+        facts = [x.norm(dim=-1, keepdim=True), median, top.values, top.indices.float()]
+        return [*(kept or []), torch.cat(facts, dim=-1)]
 
     return {"residual": Fold("resid_pre", fold, lambda kept: torch.cat(kept, dim=1))}
 
@@ -85,7 +87,7 @@ def residual_folds(model: Any, tau: float | None) -> dict[str, Fold]:
 def massive_tokens(found: Sequence[Received], model: Any, stack: Stack, *, rule: str = "phi", tau: float | None = None,
                    dimensions: tuple[int, ...] | None = None, first_layer: int | None = None,
                    ratio: float = 3.0) -> MassiveTokens:
-    """Which tokens carry massive activations, from statistics that were read with ``residual_folds(model, tau)``.
+    """Which tokens carry massive activations, from statistics that were read with ``residual_folds(model, tau, rule)``.
 
     Args:
         rule: ``phi``: max over ``dimensions`` of |x_d| / rms(x) > ``tau`` (Kang et al. 2025). ``magnitude``: some

@@ -44,7 +44,7 @@ def sink_free_mass(
         attention, batch_size: see ``first_token_sink``.
     """
     stack = model.stack(attention)
-    folds = residual_folds(model, None) if sinks == "massive" else {}
+    folds = residual_folds(model) if sinks == "massive" else {}
     found = received(model, batch, attention=attention, until=horizon, folds=folds, batch_size=batch_size)
     massive = massive_tokens(found, model, stack) if sinks == "massive" else None
     values = over_prompts([

@@ -43,7 +43,7 @@ def sink_table(model: Any, batch: Any, *, horizon: int | None = None, epsilon: f
     folds = {what: per_row(what, lambda read: read.tensor.float().norm(dim=-1), axis=1) for what in ("k", "v")}
     folds |= cosine_folds(stack)
     if stack.attention != "cross":
-        folds |= massive_folds(model, None) | direction_folds()
+        folds |= massive_folds(model) | direction_folds()
     found = received(model, batch, attention=attention, until=horizon, folds=folds, block=block, batch_size=batch_size)
     columns: dict[str, np.ndarray] = {}
 

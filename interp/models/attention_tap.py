@@ -22,8 +22,8 @@ from interp.models.sites import Site
 from interp.models.taps import ACTIVE, Taps
 
 IMPLEMENTATION = "interp"
-LISTENER: ContextVar[Callable[..., Any] | None] = ContextVar("what the attention interface is handed to instead", default=None)
-"""While set, ``interp_attention`` returns what it returns; it may call ``interp_attention`` itself with the listener unset."""
+LISTENER: ContextVar[Callable[..., Any] | None] = ContextVar("what stands in for the attention interface", default=None)
+"""While set, ``interp_attention`` returns what it returns; it may unset itself and call ``interp_attention``."""
 _SOFTMAX = frozenset({F.softmax, torch.softmax, Tensor.softmax})
 _PRODUCT = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
 _SUM_PRODUCT = frozenset({torch.baddbmm, Tensor.baddbmm})
