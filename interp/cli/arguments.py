@@ -1,7 +1,9 @@
 """Arguments that commands share, and the reading of those that belong to measures and tasks."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -169,6 +171,24 @@ def _workers(text: str) -> Any:
         "that is neither local nor a number, ray or an address",
         "use --workers local, --workers 4, --workers ray or --workers ray://HOST:PORT",
     )
+
+
+@contextmanager
+def hired(model: Any, running: Any) -> Iterator[Any]:
+    """``running`` with its Ray workers started, so that every sweep of a command has the same; they end with the block."""
+    if running.workers is None:
+        yield running
+        return
+    from interp.engine.ray_crew import crew
+
+    with crew(model, running.workers) as workers:
+        yield replace(running, workers=workers)
+
+
+def check_kept(resume: bool, keep_units: bool) -> None:
+    """Refuse to keep what is not stored."""
+    if keep_units and not resume:
+        raise InterpError("use the option --keep-units", "without --resume nothing is kept", "give --resume as well")
 
 
 def say(line: str) -> None:

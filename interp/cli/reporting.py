@@ -9,8 +9,10 @@ import typer
 from interp.cli import arguments
 from interp.cli.arguments import (
     UNFINISHED,
+    check_kept,
     check_options,
     check_place,
+    hired,
     load_model,
     remove_units,
     running_of_words,
@@ -65,6 +67,7 @@ def report(
     check_place(page, "file")
     if save is not None:
         check_place(save, "folder")
+    check_kept(resume, keep_units)
     store = page.with_name(f"{page.stem}.{UNFINISHED}") if resume else None
 
     from interp.report import load, report
@@ -80,15 +83,8 @@ def report(
 
         from interp.report import build
 
-        found = build(
-            loaded,
-            chosen,
-            n,
-            seed,
-            top=heads,
-            running=running_of_words(batch_size, memory, workers, store),
-            say=say,
-        )
+        with hired(loaded, running_of_words(batch_size, memory, workers, store)) as how:
+            found = build(loaded, chosen, n, seed, top=heads, running=how, say=say)
     if save is not None:
         keep(found, save)
     written = report(found, page, title=title)

@@ -11,8 +11,10 @@ import typer
 
 from interp.cli import arguments
 from interp.cli.arguments import (
+    check_kept,
     check_options,
     check_place,
+    hired,
     load_model,
     place_of_units,
     remove_units,
@@ -77,6 +79,7 @@ def score(
         for name in names
     }
     check_options(given, theirs | {f"the task {chosen.name}": list(chosen.options)}, (*arguments.COMMON, "dry_run", "top"))
+    check_kept(resume, keep_units)
     if out is None and not dry_run:
         raise InterpError("score heads", "no place for the scores was given", "give --out FOLDER")
     if out is not None:
@@ -109,7 +112,8 @@ def score(
     if dry_run:
         _say_costs(loaded, batch, jobs, running)
         return
-    results = [function(loaded, batch, **options, running=running) for function, options in jobs]
+    with hired(loaded, running) as how:
+        results = [function(loaded, batch, **options, running=how) for function, options in jobs]
     for name, scores in zip(names, results, strict=True):
         said = ",".join(f"{option}={text}" for option, text in given.items() if option in theirs[name])
         _show(scores, top, scores.save(out / file_name(scores.provenance, said)))

@@ -117,3 +117,9 @@ def test_workers_and_memory_are_read(interp, tiny, pairs, tmp_path):
         code, _, err = interp(*words(tiny, pairs, tmp_path, option, value))
         assert code == 2
         assert said in err
+
+
+def test_keeping_without_storing_is_refused(interp, tiny, pairs, tmp_path):
+    code, _, err = interp(*words(tiny, pairs, tmp_path / "scores", "--keep-units"))
+    assert code == 2
+    assert "without --resume nothing is kept" in err
