@@ -43,6 +43,9 @@ class Block:
         length: positions along the row axis that the whole prompt has; keys: along the key axis.
         site: where it was read.
         stack: the attention stack it belongs to.
+        prompts: which prompts of the batch these are [prompt].
+        row_ids, key_ids: token ids of these whole prompts along the row axis [prompt, length] and the key axis
+            [prompt, keys], without padding; None where they are no tokens (image patches).
     """
 
     tensor: Tensor
@@ -51,6 +54,9 @@ class Block:
     keys: int
     site: Site
     stack: Stack
+    prompts: Tensor
+    row_ids: Tensor | None = None
+    key_ids: Tensor | None = None
 
     @property
     def rows(self) -> Tensor:
@@ -102,7 +108,7 @@ def stream(model: Any, batch: Any, folds: Mapping[str, Fold], *, attention: str 
         for some in torch.arange(len(members)).split(batch_size or max(1, BLOCK_MEMORY // (FEWEST_ROWS * row))):
             part = {name: x[some.to(x.device)] for name, x in inputs.items()}
             fitting = min(MOST_ROWS, max(FEWEST_ROWS, BLOCK_MEMORY // (len(some) * row)))
-            for name, layers in _run(model, part, folds, stack, block or fitting).items():
+            for name, layers in _run(model, part, folds, stack, block or fitting, members[some]).items():
                 for at, index in enumerate(members[some].tolist()):
                     found[name][index] = torch.stack([layer[at].cpu() for layer in layers])
     return found
@@ -131,9 +137,9 @@ def blockwise(model: Any, stack: Stack, inputs: Collection[str]) -> bool:
     return stack.causal and set(inputs) <= {"input_ids", "attention_mask"} and _takes(model, "past_key_values")
 
 
-def _run(model: Any, inputs: Mapping[str, Tensor], folds: Mapping[str, Fold], stack: Stack,
-         rows: int) -> dict[str, list[Tensor]]:
-    """What was kept of each layer, for prompts of one length."""
+def _run(model: Any, inputs: Mapping[str, Tensor], folds: Mapping[str, Fold], stack: Stack, rows: int,
+         members: Tensor) -> dict[str, list[Tensor]]:
+    """What was kept of each layer, for the prompts ``members``, of one length."""
     wanted: dict[Site, list[tuple[str, int]]] = {}
     for name, fold in folds.items():
         for layer in range(stack.n_layers + fold.last):
@@ -144,12 +150,14 @@ def _run(model: Any, inputs: Mapping[str, Tensor], folds: Mapping[str, Fold], st
     cached, cache, first = blockwise(model, stack, inputs), None, 0
     kept: dict[tuple[str, int], Any] = {}
     extra = {"logits_to_keep": 1} if _takes(model, "logits_to_keep") else {}
+    ids = _ids(inputs, stack.attention)
 
     def take(site: Site, tensor: Tensor) -> Tensor:
         along = [tensor.shape[site.position_axis], tensor.shape[-1] if site in square else tensor.shape[1]]
         length, keys = [inputs["input_ids"].shape[1]] * 2 if cached else along
         for at in wanted[site]:
-            kept[at] = folds[at[0]].fold(kept.get(at), Block(tensor.detach(), first, length, keys, site, stack))
+            read = Block(tensor.detach(), first, length, keys, site, stack, members, *ids)
+            kept[at] = folds[at[0]].fold(kept.get(at), read)
         return tensor
 
     edits = {site: partial(take, site) for site in square}
@@ -169,6 +177,13 @@ def _blocks(inputs: Mapping[str, Tensor], rows: int) -> Iterator[dict[str, Tenso
     ids = inputs["input_ids"]
     for first in range(0, ids.shape[1], rows):
         yield {"input_ids": ids[:, first : first + rows], "attention_mask": torch.ones_like(ids[:, : first + rows])}
+
+
+def _ids(inputs: Mapping[str, Tensor], attention: str) -> tuple[Tensor | None, Tensor | None]:
+    """Token ids along the rows and along the keys of an attention."""
+    first = inputs.get("input_ids") if attention != "vision" else None
+    decoder = inputs.get("decoder_input_ids", first)
+    return (first if attention == "encoder" else decoder), (first if attention in ("encoder", "cross") else decoder)
 
 
 def _takes(model: Any, parameter: str) -> bool:

@@ -96,6 +96,38 @@ def test_both_backends(backend):
     torch.testing.assert_close(found["received"][0], pattern.sum(dim=2), **TOLERANCE)
 
 
+def ids(axis):
+    return Fold("pattern", lambda kept, read: read.row_ids if axis == "row" else read.key_ids)
+
+
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+def test_a_block_says_which_prompts_and_tokens_it_is_of(padding_side):
+    model = model_of("llama")
+    texts = from_texts(model, TEXTS, padding_side=padding_side)
+    which = Fold("pattern", lambda kept, read: read.prompts.clone())
+    found = stream(model, texts, {"which": which, "row": ids("row"), "key": ids("key")}, block=4, batch_size=1)
+    for i, row in enumerate(TEXTS):
+        assert (found["which"][i] == i).all()
+        assert found["row"][i].tolist() == found["key"][i].tolist() == [row] * model.n_layers
+
+
+def test_tokens_of_encoders_and_images():
+    given = inputs("t5", 2, 9)
+    for attention, rows, keys in (("encoder", "input_ids", "input_ids"), ("cross", "decoder_input_ids", "input_ids"),
+                                  ("self", "decoder_input_ids", "decoder_input_ids")):
+        found = stream(model_of("t5"), from_inputs(given), {"row": ids("row"), "key": ids("key")}, attention=attention)
+        assert found["row"][1][0].tolist() == given[rows][1].tolist()
+        assert found["key"][1][0].tolist() == given[keys][1].tolist()
+    seen = []
+
+    def look(kept, read):
+        seen.append((read.row_ids, read.key_ids))
+        return column_sums(kept, read)
+
+    stream(model_of("vit"), from_inputs(inputs("vit", 2)), {"received": Fold("pattern", look)})
+    assert set(seen) == {(None, None)}
+
+
 def test_the_residual_stream_after_the_last_layer():
     model = model_of("gemma2")
     texts = from_texts(model, TEXTS[:1])
