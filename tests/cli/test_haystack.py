@@ -15,7 +15,7 @@ def test_needles_in_a_text_of_ones_own(interp, tmp_path):
     assert scores.provenance.task["options"]["haystack"] == str(text)
     assert scores.provenance.options["new_tokens"] == 2
     assert {label.split(", ")[1] for label in scores.labels("prompt")} == {"depth 0", "depth 100"}
-    assert "retrieval score" in out
+    assert "Retrieval score, new tokens 2: needle, organism, 4 prompts" in out
 
 
 def test_a_haystack_that_is_not_there(interp, tmp_path):

@@ -28,7 +28,7 @@ def model():
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch):
     """Units of a few lists each, as a large model has them."""
-    monkeypatch.setitem(UNIT_FLOPS, "cpu", 1.5e6)
+    monkeypatch.setitem(UNIT_FLOPS, "cpu", 5e5)
 
 
 def lists_of(value=None):
