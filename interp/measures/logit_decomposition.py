@@ -66,7 +66,7 @@ def logit_decomposition(
     """
     stack = decoder(model)
     layers = range(stack.n_layers)
-    beside = [_beside_attention(model, layer) for layer in layers]
+    beside = [beside_attention(model, layer) for layer in layers]
     extra = list(dict.fromkeys([Site("resid_pre", 0), *(site for terms in beside for site, _ in terms)]))
     pieces = []
     for run in final_runs(model, batch, on, best, batch_size, extra):
@@ -119,14 +119,14 @@ class FinalRun:
         total = self.at(Site("attn_out", layer, self.attention))
         return self.model.backend.write_parts("attn_out", layer, parts[:, :, None], total[:, None])[:, :, 0]
 
+    def writes(self, layer: int) -> Tensor:
+        """What each head of a layer adds to the stream [head, n, d_model]."""
+        z = self.at(Site("z", layer, self.attention))
+        return self.write(layer, torch.einsum("nhd,hdm->hnm", z, self.model.backend.W_O(layer, self.attention).to(z)))
+
     def heads(self) -> Tensor:
         """[layer, head, n]"""
-        made = []
-        for layer in range(self.model.stack(self.attention).n_layers):
-            z = self.at(Site("z", layer, self.attention))
-            results = torch.einsum("nhd,hdm->hnm", z, self.model.backend.W_O(layer, self.attention).to(z))
-            made.append(self.contribution(self.write(layer, results)))
-        return torch.stack(made)
+        return torch.stack([self.contribution(self.writes(layer)) for layer in range(self.model.n_layers)])
 
 
 def final_runs(
@@ -158,7 +158,7 @@ def final_runs(
         yield _leaders(run, part) if best else run
 
 
-def _beside_attention(model: Any, layer: int) -> list[tuple[Site, int]]:
+def beside_attention(model: Any, layer: int) -> list[tuple[Site, int]]:
     """What a block adds besides attention, as a signed sum of sites: the MLP's output or, where the block has none to
     read, all that attention does not account for (zero without an MLP)."""
     if Site("mlp_write", layer) in model.backend.sites():
