@@ -89,12 +89,16 @@ def provenance(model: Any, batch: Any, measure: str, options: dict[str, Any], me
         device=str(model.device), date=now(), code=collect_code())
 
 
-def products(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes) -> Tensor:
-    """Σ over positions (clean − corrupt) · slope for every edge, [edge, n]; ``at``: the run that the slopes are of."""
+def products(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes, *, secant: bool = False) -> Tensor:
+    """Σ over positions (clean − corrupt) · slope for every edge, float64 [edge, n]; ``at``: the run that the slopes are of.
+
+    ``secant``: a head's difference goes through a post-norm by the secant between the two runs, so that heads add up, not by
+    the derivative at ``at``.
+    """
     n, length, width = clean.embed.shape
     differ = (clean.embed != corrupt.embed).flatten(2).any(-1).any(0)
     if not bool(differ.any()):
-        return torch.zeros(len(graph.edges), n)
+        return torch.zeros(len(graph.edges), n, dtype=torch.float64)
     first = int(differ.nonzero()[0]) if graph.attention == "self" else 0
     bytes_of_token = 4 * width * (len(graph.edges.senders) + 3 * graph.edges.n_heads)
     tokens = max(1, MEMORY // bytes_of_token)
@@ -102,13 +106,13 @@ def products(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes
     for rows in torch.arange(n).split(max(1, tokens // length)):
         for places in torch.arange(first, length).split(tokens):
             where = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(places[0]), int(places[-1]) + 1)
-            blocks = list(_blocks(graph, clean, corrupt, at, slopes, where))
+            blocks = list(_blocks(graph, clean, corrupt, at, slopes, where, secant))
             total[:, where[0]] += torch.cat([block.permute(2, 1, 0).flatten(0, 1) for block in blocks]).cpu().double()
     return total
 
 
-def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes, where: tuple[slice, slice]
-            ) -> Iterator[Tensor]:
+def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes, where: tuple[slice, slice],
+            secant: bool) -> Iterator[Tensor]:
     """Scores at some prompts and positions, [n, sender, receiver] for each reading point in order."""
     edges, model = graph.edges, graph.model
     wide = torch.promote_types(clean.embed.dtype, torch.float32)
@@ -145,8 +149,12 @@ def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes:
         heads = written[count:count + edges.n_heads]
         z = (cut(clean.z[layer]) - cut(corrupt.z[layer])).movedim(2, 0).flatten(1, 2)
         torch.bmm(z, model.W_O(layer).detach().to(wide), out=heads.view(edges.n_heads, n * length, width))
-        if graph.readers.attn_norms[layer] is not None:
-            heads.copy_(norm_slope(graph.readers.attn_norms[layer], cut(at.attn_out[layer])).push(heads))
+        norm = graph.readers.attn_norms[layer]
+        if norm is not None and secant:
+            ends = [norm_slope(norm, cut(run.attn_out[layer])) for run in (clean, corrupt)]
+            heads.copy_(ends[0].between(ends[1], heads))
+        elif norm is not None:
+            heads.copy_(norm_slope(norm, cut(at.attn_out[layer])).push(heads))
         count += edges.n_heads
         if mlp is not None:
             if mlp_scores is None:

@@ -100,16 +100,17 @@ Mix = Callable[[Key, Tensor], Tensor]
 """(reading point, live stream) -> the stream that is read in its place."""
 
 
-def run_graph(graph: Graph, prompts: Prompts, batch: Any, metric: Any, *, slopes: bool,
-              mix: Mix | None = None) -> tuple[Written, Slopes | None]:
+def run_graph(graph: Graph, prompts: Prompts, batch: Any, metric: Any, *, slopes: bool, mix: Mix | None = None,
+              edits: Mapping[Site, Edit] | None = None) -> tuple[Written, Slopes | None]:
     """One forward pass (and a backward pass, with ``slopes``) of some prompts.
 
-    ``mix`` changes what reading points read without changing the residual stream itself.
+    ``mix`` changes what reading points read without changing the residual stream itself; ``edits`` change what senders write
+    (``resid_pre`` of the first layer, ``z``, ``mlp_write``).
     """
     layers = range(graph.edges.n_layers)
     nudges: dict[Any, Tensor] = {}
     streams: dict[Key, Tensor] = {}
-    changes: dict[Site, Edit] = {}
+    changes: dict[Site, Edit] = dict(edits or {})
 
     def nudge(key: Any, x: Tensor) -> Tensor:
         if not slopes:

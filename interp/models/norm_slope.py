@@ -35,6 +35,22 @@ class NormSlope:
         along = (core * self.unit).mean(-1, keepdim=True)
         return (core - self.unit * along) * self.inverse * self.weight
 
+    def between(self, other: "NormSlope", parts: Tensor) -> Tensor:
+        """What parts [..., d] of the step from ``other``'s input to this one's contribute to the norm's difference.
+
+        The derivative's place is taken by a secant, linear in the parts, so that parts that add up to the step add up to
+        norm(x) − norm(x')::
+
+            w · ((i + i')/2 · p − s (s·p)/d · (i i')² / 2 (i + i'))        i = 1 / s(x), s = both centred inputs together
+
+        since 1/s² is quadratic in the input. At x = x' it is the derivative.
+        """
+        core = parts - parts.mean(-1, keepdim=True) if self.centred else parts
+        both = self.inverse + other.inverse
+        together = self.unit / self.inverse + other.unit / other.inverse
+        along = (core * together).mean(-1, keepdim=True)
+        return self.weight * (core * both / 2 - together * along * (self.inverse * other.inverse) ** 2 / (2 * both))
+
     def pull(self, slopes: Tensor) -> Tensor:
         """Jᵀ g for gradients [..., d] by the output: the gradients by the input."""
         core = slopes * self.weight
