@@ -12,6 +12,7 @@ _NAMES = {
     "TransformersBackend": "interp.models.transformers_backend",
     "BridgeBackend": "interp.models.bridge_backend",
     "Verification": "interp.models.verify",
+    "COMPILED": "interp.models.compiled",
     "HANDMADE": "interp.models.handmade",
 }
 

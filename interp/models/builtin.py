@@ -33,9 +33,10 @@ def shipped() -> dict[str, Path]:
 
 def known_names() -> list[str]:
     """Every name that ``load`` knows without asking the Hub where it leads."""
+    from interp.models.compiled import COMPILED
     from interp.models.handmade import HANDMADE
 
-    return [*shipped(), *HANDMADE, *SHORT_NAMES]
+    return [*shipped(), *HANDMADE, *COMPILED, *SHORT_NAMES]
 
 
 def unknown_model(name: str, true: str) -> InterpError:

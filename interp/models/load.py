@@ -33,7 +33,8 @@ def load(name_or_model: Any, *, device: str | torch.device | None = None, dtype:
     """Load a model and check it.
 
     Args:
-        name_or_model: the name of a built-in model (``organism``), of a hand-made one (``handmade-induction``), a folder, an
+        name_or_model: the name of a built-in model (``organism``), of a hand-made one (``handmade-induction``) or a
+            compiled one (``compiled-reverse``), a folder, an
             id of the Hugging Face Hub (``owner/name``) or a short name for one (``gpt2``), a transformers model or a
             TransformerBridge.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None is CUDA where there is one and else the CPU, and for a model in
@@ -75,11 +76,12 @@ def load(name_or_model: Any, *, device: str | torch.device | None = None, dtype:
 def _of_name(name_or_model: str | Path, device: str | torch.device | None, kind: torch.dtype, backend: str | None,
              revision: str | None, tokenizer: Any, verify: bool, asked: str) -> Model:
     name, place = str(name_or_model), _device(device, "cuda" if torch.cuda.is_available() else "cpu")
+    from interp.models.compiled import COMPILED
     from interp.models.handmade import HANDMADE
     from interp.models.native import is_native_folder, load_native
 
-    if name in HANDMADE:
-        made = HANDMADE[name]()
+    if name in HANDMADE or name in COMPILED:
+        made = HANDMADE[name]() if name in HANDMADE else COMPILED[name]()
         own = _tokenizer(tokenizer) or made.tokenizer
         return _of_network(made.model, name, None, place, kind, backend, own, verify, asked)
     folder = shipped().get(name) or _folder(name_or_model)

@@ -68,11 +68,7 @@ class HandMade:
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """A tokenizer whose tokens are the words of the vocabulary, set apart by spaces; it prepends the first token."""
-        ids = {word: index for index, word in enumerate(self.vocabulary)}
-        tokenizer = Tokenizer(models.WordLevel(ids, unk_token=BOS))
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])])
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, pad_token=BOS)
+        return word_tokenizer(self.vocabulary)
 
     def pairs(self, n: int, seed: int = 0, corruption: str | None = None) -> list[TokenPair]:
         """``n`` prompt pairs, the same for the same seed. Raises ``InterpError`` for an unknown corruption or n < 1."""
@@ -86,6 +82,15 @@ class HandMade:
     def words(self, ids: Sequence[int]) -> str:
         """The prompt as text."""
         return " ".join(self.vocabulary[i] for i in ids)
+
+
+def word_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are these words, set apart by spaces; it prepends ``<bos>``."""
+    ids = {word: index for index, word in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=BOS))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, pad_token=BOS)
 
 
 def circuit(name: str, heads: Mapping[str, Head], flows: str, *, mlp: str | None = None) -> Circuit:
