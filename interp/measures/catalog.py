@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FACTS = ("sense", "formula", "source", "does_not_show", "cost")
-ABOUT = ("effect", "attention", "output")
+ABOUT = ("effect", "attention", "output", "weights")
 RUNNING = ("batch_size", "progress", "running")
 """Options that say how to compute and cannot change a number: they stay out of the provenance."""
 
@@ -28,7 +28,7 @@ class Entry:
     * ``source``: who published it; ``does_not_show``: what must not be concluded from it;
     * ``cost``: passes through the model; ``options``: in the order of the signature;
     * ``about``: ``effect`` (of the head on the metric: a head that writes nothing has none), ``attention`` (where it
-      looks) or ``output`` (what it writes, whatever comes of it);
+      looks), ``output`` (what it writes, whatever comes of it) or ``weights`` (no prompts at all);
     * ``module``: the file that defines it.
     """
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,18 @@ from interp.measures.options import check_value, record, show_annotation
 MEASURES: Registry[Callable[..., HeadScores]] = Registry("measure")
 """The measures whose files were imported; ``find`` imports one by name."""
 
+NO_PROMPTS: Mapping[str, Any] = MappingProxyType(
+    {"name": "weights", "version": None, "seed": None, "n": 0, "options": {}, "tokens_sha256": None}
+)
+"""What the provenance of a measure of weights alone says of its prompts."""
+
 
 @dataclass(frozen=True)
 class Measured:
     """What the function under ``@measure`` returns.
 
-    * ``values``: [layer, head, prompt] or [layer, head, prompt, *extra]; NaN where a head or position does not exist.
+    * ``values``: [layer, head, prompt] or [layer, head, prompt, *extra]; NaN where a head or position does not exist. The
+      prompt axis of a measure of weights has length one.
     * ``axes``: names of the extra axes with the coordinates along them, in order, e.g. ``{"position": ("S2", "end")}``.
     * ``coords``: labels for the prompt axis, ``{"prompt": ...}``, where they say more than an index.
     * ``baselines``: metric per prompt of the unpatched runs, e.g. ``{"clean": ..., "corrupt": ...}``.
@@ -35,6 +42,7 @@ class Measured:
     * ``attention``, ``unit``, ``group``: whose heads; ``head`` or ``kv_head``; query heads per key-value head.
     * ``signed``: whether zero is what a head without the property has on average (see ``HeadScores``); None: so for
       measures about effects, not so for the others.
+    * ``outcome``: what a computation that was not done in full says of itself (``Provenance.outcome``).
     * ``metric``: name of what was measured, where it is not the batch's metric; without it a measure about attention or
       output records its own name. ``notes``: facts for the provenance that no option holds, e.g. that logits before a soft
       cap were used.
@@ -51,6 +59,7 @@ class Measured:
     signed: bool | None = None
     metric: str | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Mapping[str, Any] = field(default_factory=dict)
 
 
 def measure(
@@ -76,9 +85,11 @@ def measure(
     Args:
         sense: what a larger value means. formula: the value of one head on one prompt. source: who published it.
         does_not_show: what must not be concluded from it. cost: passes through the model.
-        about: ``effect`` (of the head on the metric), ``attention`` (where it looks) or ``output`` (what it writes). The
-            latter two need no metric and take ``interp.tasks.Texts`` as well as a ``Batch``, of which they use the clean
-            side.
+        about: ``effect`` (of the head on the metric), ``attention`` (where it looks), ``output`` (what it writes) or
+            ``weights``. Attention and output need no metric and take ``interp.tasks.Texts`` as well as a ``Batch``, of which
+            they use the clean side. Weights need no prompts: the measure is called with the model alone, a batch given is
+            left aside, the prompt axis has length one (label ``none``), so that there is no interval, and the provenance
+            says that no prompts were used.
 
     Texts are written as plain string literals, so that they can be listed without importing the file.
     """
@@ -98,7 +109,9 @@ def measure(
         called = name or function.__name__
 
         @functools.wraps(function)
-        def measured(model: Any, batch: Any, **given: Any) -> HeadScores:
+        def measured(model: Any, batch: Any = None, **given: Any) -> HeadScores:
+            if batch is None and about != "weights":
+                raise InterpError(f"measure {called}", "it needs prompts", "give a batch of a task, or texts")
             if "running" not in options:
                 given = _without_running(called, cost, given, options)
             for option, value in given.items():
@@ -109,7 +122,7 @@ def measure(
                 if parameter.default is parameter.empty and option not in given:
                     raise InterpError(f"measure {called}", f"it needs the option {option!r}", f"give {option}=...")
             asked = {option: p.default for option, p in options.items() if p.default is not p.empty} | given
-            made = function(model, batch, **asked)
+            made = function(model, None if about == "weights" else batch, **asked)
             return _scores(called, about, asked, made, model, batch)
 
         measured.entry = Entry(  # what a listing shows; catalog() reads the same from the source
@@ -157,17 +170,19 @@ def find(name: str) -> Callable[..., HeadScores]:
 
 def _scores(called: str, about: str, asked: Mapping[str, Any], made: Measured, model: Any, batch: Any) -> HeadScores:
     values = np.asarray(made.values, dtype=np.float64)
-    if values.ndim != 3 + len(made.axes) or values.shape[2] != batch.n:
+    prompts = 1 if about == "weights" else batch.n
+    if values.ndim != 3 + len(made.axes) or values.shape[2] != prompts:
         raise ValueError(
-            f"{called} returned values of shape {values.shape} for {batch.n} prompts and the extra axes {list(made.axes)}"
+            f"{called} returned values of shape {values.shape} for {prompts} prompts and the extra axes {list(made.axes)}"
         )
+    coords = {**made.axes, **({"prompt": ("none",)} if about == "weights" else {}), **made.coords}
     recorded = {option: record(value) for option, value in asked.items() if option not in RUNNING}
     baselines = {which: np.asarray(value, dtype=np.float64) for which, value in made.baselines.items()}
     provenance = Provenance(
         measure=called,
         options=recorded | {"attention": made.attention} | dict(made.notes),
         model=model.provenance_dict(),
-        task=batch.provenance_dict(),
+        task=dict(NO_PROMPTS) if about == "weights" else batch.provenance_dict(),
         metric=made.metric or (batch.metric.name if about == "effect" else called),
         direction=asked.get("direction"),
         baselines={which: float(value.mean()) for which, value in baselines.items()},
@@ -176,6 +191,7 @@ def _scores(called: str, about: str, asked: Mapping[str, Any], made: Measured, m
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         code=collect_code(),
         format=FORMAT,
+        outcome=made.outcome,
     )
     return HeadScores(
         values=values,
@@ -184,7 +200,7 @@ def _scores(called: str, about: str, asked: Mapping[str, Any], made: Measured, m
         unit=made.unit,
         group=made.group,
         dims=("layer", "head", "prompt", *made.axes),
-        coords={**made.axes, **made.coords},
+        coords=coords,
         baselines=baselines,
         normalizer=None if made.normalizer is None else np.asarray(made.normalizer, dtype=np.float64),
         signed=about == "effect" if made.signed is None else made.signed,
