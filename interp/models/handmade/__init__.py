@@ -7,16 +7,20 @@ what can be changed. They are the truth that measures are tested on.
 from collections.abc import Callable
 
 from interp.core.registry import Registry
+from interp.models.handmade.conflict import conflict
 from interp.models.handmade.gates import GATE_MODELS, gate
 from interp.models.handmade.handmade import KINDS, HandMade, TokenPair
 from interp.models.handmade.induction import induction
 from interp.models.handmade.ioi import ioi
+from interp.models.handmade.recall import recall
 from interp.models.handmade.retrieval import retrieval
 from interp.models.handmade.sink import sink
 
 HANDMADE: Registry[Callable[[], HandMade]] = Registry("hand-made model")
 for _name, _build in {"handmade-induction": induction, "handmade-ioi": ioi, "handmade-retrieval": retrieval,
-                      "handmade-sink": sink, **GATE_MODELS}.items():
+                      "handmade-sink": sink, "handmade-recall": recall, "handmade-conflict": conflict,
+                      **GATE_MODELS}.items():
     HANDMADE.add(_name, _build)
 
-__all__ = ["HANDMADE", "KINDS", "HandMade", "TokenPair", "gate", "induction", "ioi", "retrieval", "sink"]
+__all__ = ["HANDMADE", "KINDS", "HandMade", "TokenPair", "conflict", "gate", "induction", "ioi", "recall", "retrieval",
+           "sink"]
