@@ -1,13 +1,32 @@
 """Compiled programs compute what their Python says, at the last token of random prompts."""
 
+import importlib.util
 import random
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
 import interp
+from interp.core.circuit import Circuit
+from interp.engine.edge_runs import graph_of
 from interp.models.compiled import COMPILED
+
+ROOT = Path(__file__).resolve().parents[2]
+CIRCUITS = ROOT / "circuits" / "compiled"
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """The script that finds the circuits."""
+    spec = importlib.util.spec_from_file_location("truth_of_programs", ROOT / "data" / "compiled" / "truth.py")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        yield module
 
 
 def rarer(words):
@@ -78,3 +97,35 @@ def test_they_load_by_name_and_tokenize_words():
     assert model.tokenizer("a b d").input_ids == [words.index(word) for word in ("<bos>", *"abd")]
     with pytest.raises(interp.InterpError, match="compiled-reverse"):
         interp.load("compiled-reverze")
+
+
+@pytest.mark.parametrize(("name", "edges"), [
+    ("reverse", {"embed->L2H0.v", "L2H0->logits.out"}),
+    ("share", {"embed->mlp0.mlp", "mlp0->L1H0.v", "L1H0->logits.out"}),
+])
+def test_the_stored_truth_of_reverse_and_share_under_resampling(name, edges):
+    circuit = Circuit.load(CIRCUITS / f"{name}.resample.json")
+    assert {str(edge) for edge in circuit.edges} == edges
+    assert circuit.provenance["other_order"] == "the same circuit"
+
+
+@pytest.mark.parametrize("ablation", ["resample", "zero", "mean"])
+@pytest.mark.parametrize("name", ["share", "same"])
+def test_the_stored_truth_is_found_again(truth, name, ablation):
+    found = truth.truth(COMPILED[f"compiled-{name}"](), ablation)
+    assert found.edges == Circuit.load(CIRCUITS / f"{name}.{ablation}.json").edges
+
+
+@pytest.mark.parametrize("name", ["balance", "sort"])
+def test_the_slow_path_is_the_model(truth, name):
+    made = COMPILED[f"compiled-{name}"]()
+    ids = torch.tensor([pair.clean for pair in made.pairs(16)])
+    logits = made.model(input_ids=ids).logits[:, -1]
+    assert torch.allclose(truth.Slow.of(made).run(ids)[0].float(), logits, atol=1e-5)
+    model = interp.load(made.name, verify=False)
+    assert {"->".join(edge) for edge in truth.Slow.of(made).edges()} == set(graph_of(model).edges.names())
+
+
+def test_every_program_has_three_truths():
+    names = {f"{name.removeprefix('compiled-')}.{how}.json" for name in COMPILED for how in ("resample", "zero", "mean")}
+    assert {file.name for file in CIRCUITS.glob("*.json")} == names
