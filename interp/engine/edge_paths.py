@@ -7,8 +7,8 @@
   al. 2024).
 * ``activation``: the embedding, the heads of a layer, or the MLP of a layer are moved from corrupt to clean, all else of the
   side that is run recomputed. An identity for each group: its edges add up to the effect of exchanging the group.
-  Published code (Hanna et al. 2024) averages the slopes over the paths of all groups instead (``over="all"``): then nothing
-  adds up.
+  Published code (Hanna et al. 2024) averages the slopes over the paths of all groups instead (``over="all"``), where no
+  slope passes through the group that is held on its path: then nothing adds up, and early edges lose most.
 * ``input``: the embeddings move from corrupt to clean; an edge scores its sender's recorded difference times the mean slope
   at its receiver (Hanna et al. 2024, EAP-IG inputs). The edges of the embedding add up to metric(clean) − metric(corrupt),
   those of other senders to nothing in particular; the residual is that of the embedding's edges.

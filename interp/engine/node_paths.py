@@ -64,21 +64,22 @@ class HeadIntegrals:
 
 def integrated_heads(model: Any, batch: Any, path: str = "mask", *, on: str = "clean", metric: Any = None,
                      stack: Stack | None = None, places: Callable[[int], Tensor] | None = None, steps: int = 8,
-                     tolerance: float | None = 0.01, budget: int = 64, batch_size: int | None = None) -> HeadIntegrals:
+                     tolerance: float | None = 0.01, budget: int = 64, rule: str = "trapezoid",
+                     batch_size: int | None = None) -> HeadIntegrals:
     """Integrated gradients of every head (see the module), larger = matters more.
 
     Args:
         on: the side that is run; the other is exchanged into it (no difference to the input path).
         places: sets of tokens that are scored one by one: (number of positions) -> bool [place, prompt, position]. The path
             stays that of all tokens, so the scores of places that make up the prompt add up to those without places.
-        steps, tolerance, budget: as for ``interp.engine.path_integral.integrate``; gradients per path and prompt.
+        steps, tolerance, budget, rule: as for ``interp.engine.path_integral.integrate``; gradients per path and prompt.
 
     Raises:
         InterpError: unaligned prompts; a metric without gradient; an input path into a model of two stacks.
     """
     if path not in PATHS:
         raise unknown("path of integrated gradients", str(path), list(PATHS))
-    check(steps, tolerance, budget)
+    check(steps, tolerance, budget, rule)
     batch.check_aligned("integrate gradients between clean and corrupted prompts")
     stack, metric = stack or model.stacks[0], metric or batch.metric
     if path == "input" and len(model.stacks) > 1:
@@ -92,7 +93,7 @@ def integrated_heads(model: Any, batch: Any, path: str = "mask", *, on: str = "c
         taken = {name: run.take(rows) for name, run in runs.items()}
         part = _Part(model, batch.subset(rows.tolist()), stack, metric, on, taken,
                      None if places is None else lambda length, rows=rows: places(length)[:, rows].cpu())
-        found.append(_of_part(part, path, steps, tolerance, budget))
+        found.append(_of_part(part, path, {"steps": steps, "tolerance": tolerance, "budget": budget, "rule": rule}))
     joined = (np.concatenate([getattr(one, name) for one in found], axis=-1)
               for name in ("values", "difference", "residual", "evaluations", "complete"))
     metrics = {name: np.concatenate([one.metric[name] for one in found]) for name in ("clean", "corrupt")}
@@ -146,10 +147,10 @@ class _Part:
         return torch.einsum("nlth,pnt->nplh", stacked, self.places(stacked.shape[2])[:, rows].double()).numpy()
 
 
-def _of_part(part: _Part, path: str, steps: int, tolerance: float | None, budget: int) -> HeadIntegrals:
+def _of_part(part: _Part, path: str, options: Mapping[str, Any]) -> HeadIntegrals:
     sites = [*part.sites, part.embed] if path == "input" else part.sites
     (clean, of_clean), (corrupt, of_corrupt) = (part.recorded(name, sites) for name in ("clean", "corrupt"))
-    n, options = part.batch.n, {"steps": steps, "tolerance": tolerance, "budget": budget}
+    n = part.batch.n
     if path == "input":
         evaluate = _along_input(part, clean, corrupt)
         made = [integrate(evaluate, n, **options)]
