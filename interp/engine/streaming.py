@@ -116,7 +116,16 @@ def stream(model: Any, batch: Any, folds: Mapping[str, Fold], *, attention: str 
 
 def per_row(what: str, function: Callable[[Block], Tensor], axis: int = 2) -> Fold:
     """The fold that keeps ``function(block)`` of every row, the rows on ``axis``: [prompt, head, row, ...] by default."""
-    return Fold(what, lambda kept, block: [*(kept or ()), function(block)], lambda kept: torch.cat(kept, dim=axis))
+    def fold(kept: list[Tensor] | None, block: Block) -> list[Tensor]:
+        return [*(kept or ()), alone(function(block), block)]
+
+    return Fold(what, fold, lambda kept: torch.cat(kept, dim=axis))
+
+
+def alone(part: Tensor, block: Block) -> Tensor:
+    """``part`` in memory of its own: a view of the block would keep all of it alive."""
+    shared = part.untyped_storage().data_ptr() == block.tensor.untyped_storage().data_ptr()
+    return part.clone() if shared else part
 
 
 def column_sums(kept: Tensor | None, block: Block) -> Tensor:

@@ -9,6 +9,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+_TABLES = {"sink_table": "sink_table", "sink_tokens": "sink_table"}
+"""Functions that return a table in place of scores, and the file of each."""
+
 
 class _Measures(ModuleType):
     """The package as a table: an attribute is the measure of that name, never the file it is written in."""
@@ -22,6 +25,8 @@ class _Measures(ModuleType):
         entries = listing.catalog()
         if name in entries:
             return getattr(importlib.import_module(entries[name].module), name)
+        if name in _TABLES:
+            return getattr(importlib.import_module(f"{self.__name__}.{_TABLES[name]}"), name)
         raise AttributeError(f"interp.measures has no measure {name!r}; it has {', '.join(sorted(entries))}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -32,7 +37,7 @@ class _Measures(ModuleType):
 
     def __dir__(self) -> list[str]:
         listing = importlib.import_module(f"{self.__name__}.catalog")
-        return sorted({*super().__dir__(), "catalog", "markdown", *listing.catalog()})
+        return sorted({*super().__dir__(), "catalog", "markdown", *listing.catalog(), *_TABLES})
 
 
 sys.modules[__name__].__class__ = _Measures

@@ -63,7 +63,7 @@ def residual_folds(candidates: Sequence[int] = (0, 1)) -> dict[str, Fold]:
         kept = kept or {"references": {}, "parts": []}
         for at in candidates:
             if block.first <= at < block.first + x.shape[1]:
-                kept["references"][at] = x[:, at - block.first]
+                kept["references"][at] = x[:, at - block.first].clone()
         kept["parts"].append((x.norm(dim=-1), x))
         return _reduced(kept, candidates, block.length)
 

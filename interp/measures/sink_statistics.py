@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from interp.core.errors import InterpError
-from interp.engine.streaming import Block, Fold, column_sums, per_row, stream
+from interp.engine.streaming import Block, Fold, alone, column_sums, per_row, stream
 from interp.models.backend import Stack
 
 
@@ -85,7 +85,7 @@ def received(model: Any, batch: Any, *, attention: str | None = None, token: int
 
     wanted = {"sums": Fold("pattern", column_sums), "column": per_row("pattern", column), **(folds or {})}
     if stack.causal:
-        wanted["own"] = Fold("pattern", lambda kept, read: read.tensor[:, :, 0, 0].float() if kept is None else kept)
+        wanted["own"] = Fold("pattern", _first)
     found = stream(model, batch, wanted, attention=attention, until=until, block=block, batch_size=batch_size)
     return [_received(stack, {name: found[name][i].numpy() for name in found}, token) for i in range(len(found["sums"]))]
 
@@ -96,6 +96,11 @@ def of_pattern(pattern: np.ndarray, stack: Stack, token: int = 0) -> Received:
     at = token if token >= 0 else pattern.shape[-1] + token
     column = pattern[..., at] if 0 <= at < pattern.shape[-1] else np.full(pattern.shape[:3], np.nan)
     return _received(stack, {"sums": pattern.sum(2), "column": column, "own": pattern[:, :, 0, 0]}, token)
+
+
+def _first(kept: Tensor | None, read: Block) -> Tensor:
+    """What the first row gives to the first key."""
+    return alone(read.tensor[:, :, 0, 0].float(), read) if kept is None else kept
 
 
 def over_prompts(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -210,6 +210,7 @@ class TransformersBackend:
                     continue
                 tap = CoreTap(taps, place.layer, place.attention, place.n_heads, place.n_kv_heads, place.learned_sink)
                 taps.cores[place.core] = tap
+                stack.callback(taps.cores.pop, place.core)     # they hold each other and what was captured
                 if place.inline:
                     forward = tapped_forward(place.core.forward, tap, place.core)
                     stack.enter_context(_attribute(place.core, "forward", forward))
