@@ -2,6 +2,7 @@
 
 ``Intervention`` says what is changed where; ``run`` and ``metric_values`` do it once, ``sweep`` many times, ``gradients``
 differentiates a metric at sites, ``activations`` reads them, ``generate`` decodes greedily with interventions active.
+``plan_sweep`` says what a sweep will cost before it starts; ``Running`` how it is computed (memory, store, workers).
 An intervention that changes nothing is an error.
 
     from interp.engine import Intervention, Resample, sweep
@@ -12,6 +13,7 @@ An intervention that changes nothing is an error.
 
 from interp.engine.activations import activations, mean_activations
 from interp.engine.baselines import Baselines, baselines
+from interp.engine.circuit_mask import circuit_mask
 from interp.engine.forward import Result, metric_values, run
 from interp.engine.generate import Generated, generate
 from interp.engine.gradients import Gradients, gradients
@@ -29,33 +31,40 @@ from interp.engine.intervention import (
 )
 from interp.engine.long_generation import LongGeneration, generate_long
 from interp.engine.masking import masking_curve
-from interp.engine.sweep import Sweep, sweep, sweep_record
+from interp.engine.plan import Cost, Plan, Sweep, plan_sweep
+from interp.engine.running import Running
+from interp.engine.sweep import sweep, sweep_record
 
 __all__ = [
     "Add",
     "AttendToFirst",
     "Baselines",
+    "Cost",
     "Generated",
     "Gradients",
     "Intervention",
     "LongGeneration",
     "Mean",
+    "Plan",
     "Replace",
     "Resample",
     "Result",
     "RowEdit",
+    "Running",
     "Scale",
     "Sweep",
     "Uniform",
     "Zero",
     "activations",
     "baselines",
+    "circuit_mask",
     "generate",
     "generate_long",
     "gradients",
     "masking_curve",
     "mean_activations",
     "metric_values",
+    "plan_sweep",
     "run",
     "sweep",
     "sweep_record",

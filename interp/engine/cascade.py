@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.engine.effects import Table
 from interp.engine.entering import entering, packed_edits
 from interp.engine.ground import Ground
 from interp.engine.intervention import Intervention
@@ -25,29 +26,38 @@ ByLayer = Sequence[Mapping[int, Sequence[Intervention]]]
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one pass, in the order in which they enter.
+    """The rows of one pass, or of several.
 
     Attributes:
         lists, prompts: which list, and which of the ground's prompts.
         layer: where they enter.
-        start: the first position that the pass computes.
-        stop: behind the last position that the row's entering layer changes.
+        first: the first position that anything changes; ``stop``: behind the last one that the entering layer changes.
     """
 
     lists: np.ndarray
     prompts: np.ndarray
     layer: np.ndarray
-    start: int
+    first: np.ndarray
     stop: np.ndarray
+
+    @classmethod
+    def of(cls, table: Table, lists: np.ndarray, prompts: np.ndarray) -> "Rows":
+        """Those of a table."""
+        return cls(lists, prompts, *(x[lists, prompts] for x in (table.layer, table.first, table.stop)))
 
     @property
     def n(self) -> int:
         """How many rows."""
         return len(self.lists)
 
+    @property
+    def start(self) -> int:
+        """The first position that a pass with these rows computes."""
+        return int(self.first.min())
+
     def take(self, which: np.ndarray) -> "Rows":
         """Some of the rows."""
-        return Rows(self.lists[which], self.prompts[which], self.layer[which], self.start, self.stop[which])
+        return Rows(*(x[which] for x in (self.lists, self.prompts, self.layer, self.first, self.stop)))
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def cascade(resume: Any, ground: Ground, lists: ByLayer, rows: Rows, read: Tenso
     """
     device = ground.recording.resid(0).device
     prompts = torch.from_numpy(rows.prompts).to(device)
-    length = ground.length - rows.start
+    start, length = rows.start, ground.length - rows.start
     groups: list[Group] = []
     for layer in range(int(rows.layer.min()), resume.n_layers):
         last = read if layer == resume.n_layers - 1 else None
@@ -87,16 +97,16 @@ def cascade(resume: Any, ground: Ground, lists: ByLayer, rows: Rows, read: Tenso
             for part in _split(group, edited):
                 at = prompts[_index(part[0].which, device)]
                 if part[1]:
-                    made = packed_edits(ground, lists, layer, rows.lists[part[0].which], at, rows.start)
-                    hidden = resume.block(layer, part[0].hidden, at, rows.start, ground.recording, made)
+                    made = packed_edits(ground, lists, layer, rows.lists[part[0].which], at, start)
+                    hidden = resume.block(layer, part[0].hidden, at, start, ground.recording, made)
                     hidden = hidden if last is None else _at(hidden, last[_index(part[0].which, device)])
                 else:
                     wanted = None if last is None else last[_index(part[0].which, device)]
-                    hidden = resume.through(layer, part[0].hidden, at, rows.start, ground.recording, part[0].changed, wanted)
+                    hidden = resume.through(layer, part[0].hidden, at, start, ground.recording, part[0].changed, wanted)
                 done.append(Group(part[0].which, hidden, length))
         new = np.flatnonzero(rows.layer == layer)
         done += [Group(new[at], hidden, changed) for at, hidden, changed in
-                 entering(resume, ground, lists, layer, rows.take(new), prompts[_index(new, device)],
+                 entering(resume, ground, lists, layer, rows.take(new), start, prompts[_index(new, device)],
                           None if last is None else last[_index(new, device)])] if len(new) else []
         groups = _joined(done, length)
     return _ordered(groups, device)

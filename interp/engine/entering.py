@@ -19,12 +19,12 @@ Entered = Iterator[tuple[np.ndarray, Tensor, int]]
 
 
 def entering(resume: Any, ground: Ground, lists: Sequence[Mapping[int, Sequence[Intervention]]], layer: int, rows: Any,
-             prompts: Tensor, read: Tensor | None) -> Entered:
-    """The rows that enter at a layer, behind it: [row, position from ``rows.start`` on, d_model].
+             start: int, prompts: Tensor, read: Tensor | None) -> Entered:
+    """The rows that enter at a layer, behind it: [row, position from ``start`` on, d_model].
 
     Args:
         prompts: which of the ground's prompts each row has.
-        read: the one position of each row that is wanted (counted from ``rows.start``), in the last layer.
+        read: the one position of each row that is wanted (counted from ``start``), in the last layer.
     """
     through_z = np.array([resume.within({item.site for item in lists[i][layer]}) for i in rows.lists])
     for which, within in ((np.flatnonzero(through_z), True), (np.flatnonzero(~through_z), False)):
@@ -33,29 +33,29 @@ def entering(resume: Any, ground: Ground, lists: Sequence[Mapping[int, Sequence[
         at = torch.from_numpy(which).to(prompts.device)
         wanted = None if read is None else read[at]
         make = _through_z if within else _whole
-        yield (which, *make(resume, ground, lists, layer, rows.take(which), prompts[at], wanted))
+        yield (which, *make(resume, ground, lists, layer, rows.take(which), start, prompts[at], wanted))
 
 
-def _whole(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, prompts: Tensor,
+def _whole(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, start: int, prompts: Tensor,
            read: Tensor | None) -> tuple[Tensor, int]:
     """The block run on the untouched residual stream, with the edits in it."""
-    made = packed_edits(ground, lists, layer, rows.lists, prompts, rows.start)
-    before = ground.recording.resid(layer)[:, rows.start:].index_select(0, prompts)
-    hidden = resume.block(layer, before, prompts, rows.start, ground.recording, made)
+    made = packed_edits(ground, lists, layer, rows.lists, prompts, start)
+    before = ground.recording.resid(layer)[:, start:].index_select(0, prompts)
+    hidden = resume.block(layer, before, prompts, start, ground.recording, made)
     if read is not None:
         return hidden[torch.arange(len(read), device=read.device), read][:, None], 1
     return hidden, hidden.shape[1]
 
 
-def _through_z(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, prompts: Tensor,
+def _through_z(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, start: int, prompts: Tensor,
                read: Tensor | None) -> tuple[Tensor, int]:
     """The change of the attention's output added to it, and the rest of the block run where there is one."""
-    first, stop = rows.start, int(rows.stop.max())
+    first, stop = start, int(rows.stop.max())
     uniform = read is not None and bool((read == read[0]).all())
     if uniform:
-        first = rows.start + int(read[0])
+        first = start + int(read[0])
         stop = first + 1
-    change = torch.cat(_changes(resume, ground, lists, layer, rows, prompts, first, stop))
+    change = torch.cat(_changes(resume, ground, lists, layer, rows, start, prompts, first, stop))
     after = resume.apart[layer].written(layer, change, prompts, first, ground.recording)
     if uniform:
         return after, 1
@@ -67,7 +67,7 @@ def _through_z(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, p
     return after, stop - first
 
 
-def _changes(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, prompts: Tensor, first: int,
+def _changes(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, start: int, prompts: Tensor, first: int,
              stop: int) -> list[Tensor]:
     """By how much each list changes the attention's output at the positions [first, stop), in the order of the rows."""
     apart = resume.apart[layer]
@@ -79,8 +79,8 @@ def _changes(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, pro
     z, place = None, np.cumsum(followed) - 1
     if followed.any():
         at = torch.from_numpy(np.flatnonzero(followed)).to(prompts.device)
-        made = packed_edits(ground, lists, layer, rows.lists[followed], prompts[at], rows.start)
-        z = apart.heads(made, prompts[at], rows.start, ground.recording)[:, first - rows.start:stop - rows.start]
+        made = packed_edits(ground, lists, layer, rows.lists[followed], prompts[at], start)
+        z = apart.heads(made, prompts[at], start, ground.recording)[:, first - start:stop - start]
     found = []
     for begin, end in spans:
         items, own = lists[rows.lists[begin]][layer], prompts[begin:end]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from interp.engine.edits import needs_visible, scores_of
@@ -22,6 +23,8 @@ class Ground:
         rows: their indices in the batch.
         prompts: they themselves, without the columns that are padding in all of them.
         recording: the untouched run of them.
+        logits: at each answer position, [n, vocab]; class logits of a network without a vocabulary.
+        everywhere: whether the output depends on all positions of the last residual stream.
         others: activations of the runs that interventions resample from.
         sources, kept: what has been worked out for interventions.
     """
@@ -30,6 +33,8 @@ class Ground:
     rows: Tensor
     prompts: Prompts
     recording: Any
+    logits: Tensor
+    everywhere: bool
     others: Any
     sources: dict[int, Source | None] = field(default_factory=dict, repr=False)
     kept: dict[tuple, Tensor] = field(default_factory=dict, repr=False)
@@ -65,7 +70,10 @@ def lay(model: Any, prepared: Prepared, rows: Tensor, interventions: Sequence[In
     others = captured(model, prepared.runs, prepared.found, rows, interventions, narrow)
     inputs = {name: x.to(model.dtype) if x.is_floating_point() else x for name, x in prompts.inputs.items()}
     recording = model.resuming.record(inputs, sites_of(interventions))
-    return Ground(prepared, rows, replace(prompts, inputs=inputs), recording, others)
+    output, everywhere = recording.output, recording.output.dim() == 2
+    logits = output if everywhere else output[torch.arange(prompts.n, device=output.device), prompts.answer]
+    recording = replace(recording, output=logits)
+    return Ground(prepared, rows, replace(prompts, inputs=inputs), recording, logits, everywhere, others)
 
 
 def sites_of(interventions: Iterable[Intervention]) -> set[Site]:

@@ -1,7 +1,8 @@
-"""The resumed way through a list of interventions: which rows each unit has, in which passes they go, and their metrics."""
+"""The resumed way through lists of interventions: which rows each unit has, in which passes they go, and their metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,32 @@ from interp.engine.effects import Effects, Table, table
 from interp.engine.forward import Prepared
 from interp.engine.ground import Ground, lay
 from interp.engine.intervention import Intervention
-from interp.engine.units import Unit, cut, unit_flops
+from interp.engine.memory import Halving, Line, budget, measured
+from interp.engine.units import Unit, resumed_units
+from interp.models.sites import SQUARE
 from interp.tasks.answers import Answers
 
-PASS_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Tokens that a pass computes in a layer at most: enough to multiply at full speed."""
+WIDEST = {"cpu": 2**24, "cuda": 2**29}
+"""Bytes of the widest tensor of a pass (tokens times 4 d_model), by kind of device: larger ones multiply no faster."""
+PROMPTS = 64
+"""Prompts that are worked on together, at most."""
+LONGER = 1.125
+"""Prompts that are worked on together are padded to at most this many times their length."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some prompts of the batch that are worked on together, and what the lists change in them."""
+    """Some prompts of the batch that are worked on together, and what the lists change in them.
+
+    Attributes:
+        rows: which prompts.
+        held: bytes that their untouched run keeps.
+    """
 
     rows: Tensor
     table: Table
+    length: int
+    held: int
 
 
 @dataclass(eq=False)
@@ -34,7 +48,12 @@ class Resumed:
 
     Attributes:
         parts: the batch in parts; ``units`` the work.
+        by_layer: of each list, its interventions by layer.
+        batch_size, memory: bounds on the rows and on the bytes of a pass.
         ground: the part that was laid last.
+        lines: bytes per row, by kind of list (``kinds``). They are the same in every process that opens these passes, so
+            that the passes are, and with them every bit of the numbers.
+        halving: what remembers that memory did not suffice.
     """
 
     model: Any
@@ -42,50 +61,142 @@ class Resumed:
     lists: tuple[tuple[Intervention, ...], ...]
     prepared: Prepared
     metrics: tuple[Any, ...]
-    parts: tuple[Part, ...]
-    units: tuple[Unit, ...]
     by_layer: ByLayer
+    batch_size: int | None
+    memory: int
+    parts: tuple[Part, ...] = ()
+    units: tuple[Unit, ...] = ()
     ground: dict[int, Ground] = field(default_factory=dict, repr=False)
+    lines: dict[int, Line] = field(default_factory=dict, repr=False)
+    halving: Halving = field(default_factory=Halving, repr=False)
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """Of each list what its memory depends on, [list]: whether it changes squares, and whether z alone carries it."""
+        found = [{item.site for item in entry} for entry in self.lists]
+        return np.array([2 * any(site.what in SQUARE for site in sites) + self.model.resuming.within(sites)
+                         for sites in found], dtype=int)
 
     def run(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
         """The metrics, float64 [n_metrics, n_lists, n_rows], and whether anything acted, bool [n_lists, n_rows]."""
-        number = next(i for i, part in enumerate(self.parts) if part.rows[0] == unit.rows[0])
-        part, ground = self.parts[number], self._ground(number)
-        chosen = np.array(unit.lists)
-        reads = _reads_answers(self.metrics) and self.model.resuming.columns
-        answers = Answers.of(self.batch.subset(part.rows)) if reads else None
-        columns = answers.columns.to(self.model.device) if reads else None
-        untouched = self._measured(_answer_logits(ground, columns), np.arange(ground.n), part, answers)
-        values = np.broadcast_to(untouched[:, None], (len(self.metrics), len(chosen), ground.n)).copy()
-        enter = part.table.layer[chosen]
-        lists, prompts = np.nonzero(enter >= 0)
-        if len(lists):
-            first, stop = (x[chosen][lists, prompts] for x in (part.table.first, part.table.stop))
-            layer = enter[lists, prompts]
-            for some in _passes(first, layer, ground.length, self._limit()):
-                rows = Rows(chosen[lists[some]], prompts[some], layer[some], int(first[some].min()), stop[some])
-                logits = self._logits(ground, rows, columns)
-                values[:, lists[some], prompts[some]] = self._measured(logits, prompts[some], part, answers)
+        number = next(i for i, part in enumerate(self.parts) if int(part.rows[0]) == unit.rows[0])
+        part, ground, chosen = self.parts[number], self._ground(number), np.array(unit.lists)
+        answers = self._answers(part)
+        logits = ground.logits
+        logits = logits if answers is None else logits.index_select(1, answers.columns.to(logits.device))
+        untouched = self._measured(logits, np.arange(ground.n), part, answers)
+        values = np.repeat(untouched[:, None], len(chosen), axis=1)
+        lists, prompts = np.nonzero(part.table.layer[chosen] >= 0)
+        rows = Rows.of(part.table, chosen[lists], prompts)
+        for some in self._passes(part, rows):
+            def work(these: np.ndarray) -> None:
+                values[:, lists[these], prompts[these]] = self._values(part, ground, rows.take(these), answers)
+
+            self.halving.run(some, work)
         return values, part.table.acted[chosen]
+
+    def open(self) -> None:
+        """Cut the batch into parts of similar length, see what the lists change in them, and measure what rows take."""
+        lengths = self.prepared.prompts.mask.sum(dim=1).cpu()
+        order, laying = lengths.argsort(stable=True), Halving()
+        for rows in buckets(order, lengths, self._prompts(order)):
+            laying.run(rows, self._see)
+        if self.parts:
+            self._measure(len(self.parts) - 1)
+        self.units = tuple(unit for part in self.parts for unit in resumed_units(self.model, part, self.lists))
+
+    def _see(self, rows: Tensor) -> None:
+        """Find out what the lists change in some prompts, and add them as a part."""
+        with measured(self.model.device) as peak:
+            ground = self._laid(rows)
+        self.ground.clear()
+        self.ground[len(self.parts)] = ground
+        found = table(Effects(ground), self.lists, n_layers=self.model.resuming.n_layers, causal=self.model.resuming.causal,
+                      latent=any(place.latent for place in self.model.resuming.places),
+                      answer=None if ground.everywhere else ground.prompts.answer.cpu().numpy())
+        self.parts += (Part(rows, found, ground.length, peak.left),)
+
+    def _prompts(self, order: Tensor) -> int:
+        """How many prompts are worked on together: their untouched run has half of the memory."""
+        most = min(self.batch_size or PROMPTS, PROMPTS, self.batch.n)
+        if most == 1:
+            return 1
+        peaks = []
+        for n in (1, 1, 2):         # the first one warms up
+            with measured(self.model.device) as peak:
+                self._laid(order[-n:])
+            peaks.append(peak.most)
+        return min(most, Line.through(1, peaks[1], 2, peaks[2]).fit(self.memory / 2))
+
+    def _measure(self, number: int) -> None:
+        """Bytes per row of each kind of list, on the longest prompts, from where the most positions are computed."""
+        part, ground = self.parts[number], self._ground(number)
+        answers, kinds = self._answers(part), self.kinds
+        for kind in np.unique(kinds):
+            lists, prompts = np.nonzero((part.table.layer >= 0) & (kinds == kind)[:, None])
+            if len(lists) < 2:
+                continue
+            rows = Rows.of(part.table, lists, prompts)
+            sites = np.array([len({item.site for item in self.lists[i]}) for i in rows.lists])
+            rows = rows.take(np.lexsort((rows.layer, rows.first, -sites)))
+            self.lines[int(kind)] = self._line(part, ground, rows, answers)
+
+    def _line(self, part: Part, ground: Ground, rows: Rows, answers: Answers | None) -> Line:
+        """Bytes of a pass of one row, and of four."""
+        taken: dict[int, int] = {}
+
+        def work(at: np.ndarray) -> None:
+            some = rows.take(at)
+            with measured(self.model.device) as peak:
+                self._values(part, ground, some.take(np.argsort(some.layer, kind="stable")), answers)
+            taken[len(at)] = peak.most
+
+        for n in (1, 1, 4):         # the first one warms up
+            Halving().run(np.arange(min(n, rows.n)), work)
+        few, many = min(taken), max(taken)
+        return Line.through(few, taken[few], many, taken[many])
+
+    def _laid(self, rows: Tensor) -> Ground:
+        every = list({id(item): item for entry in self.lists for item in entry}.values())
+        return lay(self.model, self.prepared, rows, every)
 
     def _ground(self, number: int) -> Ground:
         if number not in self.ground:
             self.ground.clear()
-            every = list({id(item): item for entry in self.lists for item in entry}.values())
-            self.ground[number] = lay(self.model, self.prepared, self.parts[number].rows, every)
+            self.ground[number] = self._laid(self.parts[number].rows)
         return self.ground[number]
 
-    def _limit(self) -> int:
-        return PASS_TOKENS.get(self.model.device.type, PASS_TOKENS["cuda"])
+    def _answers(self, part: Part) -> Answers | None:
+        few = all(getattr(metric, "columns", "all") == "answers" for metric in self.metrics)
+        return Answers.of(self.batch.subset(part.rows)) if few and self.model.resuming.columns else None
 
-    def _logits(self, ground: Ground, rows: Rows, columns: Tensor | None) -> Tensor:
-        resume, recording = self.model.resuming, ground.recording
-        if recording.output.dim() == 2:
+    def _passes(self, part: Part, rows: Rows) -> list[np.ndarray]:
+        """Rows that go up the layers together: those of one first position, as many as memory allows."""
+        found = []
+        for start in np.unique(rows.first):
+            these = np.flatnonzero(rows.first == start)
+            these = these[np.argsort(rows.layer[these], kind="stable")]
+            size = self._size(part, rows.take(these))
+            found += [these[i:i + size] for i in range(0, len(these), size)]
+        return found
+
+    def _size(self, part: Part, rows: Rows) -> int:
+        """How many of these rows, which start at one position, a pass may have."""
+        device, width = self.model.device, 4 * self.model.d_model * self.model.dtype.itemsize
+        size = max(1, WIDEST.get(device.type, WIDEST["cuda"]) // (width * (part.length - rows.start)))
+        lines = [self.lines[kind] for kind in np.unique(self.kinds[rows.lists]).tolist() if kind in self.lines]
+        return min([size, self.batch_size or size, *(line.fit(self.memory - part.held) for line in lines)])
+
+    def _values(self, part: Part, ground: Ground, rows: Rows, answers: Answers | None) -> np.ndarray:
+        """The metrics of some rows, [n_metrics, row]: one pass."""
+        resume, inputs = self.model.resuming, ground.prompts.inputs
+        columns = None if answers is None else answers.columns.to(self.model.device)
+        if ground.everywhere:
             hidden = cascade(resume, ground, self.by_layer, rows, None)
-            return resume.logits(hidden, ground.prompts.inputs, recording, columns)
+            return self._measured(resume.logits(hidden, inputs, ground.recording, columns), rows.prompts, part, answers)
         read = ground.prompts.answer[torch.from_numpy(rows.prompts).to(self.model.device)] - rows.start
         hidden = cascade(resume, ground, self.by_layer, rows, read)
-        return resume.logits(hidden, ground.prompts.inputs, recording, columns)[:, 0]
+        return self._measured(resume.logits(hidden, inputs, ground.recording, columns)[:, 0], rows.prompts, part, answers)
 
     def _measured(self, logits: Tensor, prompts: np.ndarray, part: Part, answers: Answers | None) -> np.ndarray:
         """The metrics of some rows' logits, [n_metrics, row]."""
@@ -94,7 +205,7 @@ class Resumed:
         return np.stack([metric(logits, asked).double().cpu().numpy() for metric in self.metrics])
 
 
-def open_resumed(model: Any, batch: Any, lists: tuple[tuple[Intervention, ...], ...], prepared: Prepared,
+def open_resumed(model: Any, batch: Any, lists: Sequence[tuple[Intervention, ...]], prepared: Prepared,
                  metrics: tuple[Any, ...], batch_size: int | None, memory: int | None) -> Resumed:
     """See which rows have to be computed, and cut them into units."""
     by_layer = []
@@ -103,53 +214,18 @@ def open_resumed(model: Any, batch: Any, lists: tuple[tuple[Intervention, ...], 
         for item in entry:
             layers.setdefault(item.layer, []).append(item)
         by_layer.append(layers)
-    found = Resumed(model, batch, lists, prepared, metrics, (), (), by_layer)
-    size = batch_size or 64
-    order = prepared.prompts.mask.sum(dim=1).argsort(stable=True).cpu()
-    parts, units = [], []
+    found = Resumed(model, batch, tuple(lists), prepared, metrics, by_layer, batch_size, budget(memory, model.device))
     with torch.no_grad():
-        for rows in order.split(size):
-            every = list({id(item): item for entry in lists for item in entry}.values())
-            ground = lay(model, prepared, rows, every)
-            found.ground.clear()
-            found.ground[len(parts)] = ground
-            answer = None if ground.recording.output.dim() == 2 else ground.prompts.answer.cpu().numpy()
-            made = table(Effects(ground), lists, n_layers=model.resuming.n_layers, causal=model.resuming.causal,
-                         latent=any(place.latent for place in model.resuming.places), answer=answer)
-            parts.append(Part(rows, made))
-            units += _units(model, parts[-1], ground.length)
-    found.parts, found.units = tuple(parts), tuple(units)
+        found.open()
     return found
 
 
-def _units(model: Any, part: Part, length: int) -> list[Unit]:
-    layers = model.resuming.n_layers
-    tokens = np.where(part.table.layer >= 0, (layers - part.table.layer) * (length - part.table.first), 0).sum(axis=1)
-    flops = 24.0 * model.d_model**2 * tokens
-    last = np.where(part.table.layer >= 0, part.table.first, length).min(axis=1)
-    order = np.lexsort((np.arange(len(last)), np.where(part.table.layer >= 0, part.table.layer, layers).min(axis=1), last))
-    rows = tuple(part.rows.tolist())
-    return [Unit(tuple(some.tolist()), rows, int(tokens[some].sum()), float(flops[some].sum()))
-            for some in cut(order, flops, unit_flops(model.device))]
-
-
-def _passes(first: np.ndarray, layer: np.ndarray, length: int, limit: int) -> list[np.ndarray]:
-    """Rows that go up the layers together: those that start at one position, as many as the limit allows."""
-    found = []
-    for start in np.unique(first):
-        these = np.flatnonzero(first == start)
-        these = these[np.argsort(layer[these], kind="stable")]
-        size = max(1, limit // (length - int(start)))
-        found += [these[i:i + size] for i in range(0, len(these), size)]
-    return found
-
-
-def _reads_answers(metrics: Sequence[Any]) -> bool:
-    return all(getattr(metric, "columns", "all") == "answers" for metric in metrics)
-
-
-def _answer_logits(ground: Ground, columns: Tensor | None) -> Tensor:
-    output = ground.recording.output
-    if output.dim() == 3:
-        output = output[torch.arange(ground.n, device=output.device), ground.prompts.answer]
-    return output if columns is None else output.index_select(1, columns)
+def buckets(order: Tensor, lengths: Tensor, size: int) -> list[Tensor]:
+    """Prompts of similar length together: ``order`` (by length) cut into parts of at most ``size`` prompts, none of which
+    is longer than ``LONGER`` times the shortest of its part."""
+    found: list[list[int]] = []
+    for row in order.tolist():
+        if not found or len(found[-1]) == size or int(lengths[row]) > LONGER * int(lengths[found[-1][0]]):
+            found.append([])
+        found[-1].append(row)
+    return [torch.tensor(rows) for rows in found]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from interp.models.attention_tap import IMPLEMENTATION
 from interp.models.corrections import correct
+from interp.models.fused_activations import fuse_activations
 
 
 def with_same_weights(network: nn.Module, device: Any, dtype: torch.dtype | None) -> nn.Module:
@@ -25,6 +26,7 @@ def with_same_weights(network: nn.Module, device: Any, dtype: torch.dtype | None
                 kind = _dtype_of(network, whole, buffer, dtype) if whole in saved else None
                 module._buffers[name] = buffer.to(device=device, dtype=kind)
     correct(twin)
+    fuse_activations(twin)
     set_attention(twin, IMPLEMENTATION)
     if dtype is not None:
         twin.config.dtype = dtype

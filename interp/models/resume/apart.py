@@ -54,8 +54,8 @@ class Apart:
         ``hidden``: what enters it; only its first ``changed`` positions differ from the untouched run.
         """
         def attention(normed: Tensor) -> Tensor:
-            q, k, v = self._joined(self._projected(normed[:, :changed], rows, start, recording.inner[layer]), rows, start,
-                                   recording.heard[self.place.core], hidden.shape[1])
+            new = self._projected(normed[:, :changed].contiguous(), rows, start, recording.inner[layer])
+            q, k, v = self._joined(new, rows, start, recording.heard[self.place.core], hidden.shape[1])
             mask = _mask(recording.heard[self.place.core].mask, rows, start, hidden.shape[1])
             return self._out(q, k, v, mask, recording.heard[self.place.core].options)
 
@@ -67,7 +67,7 @@ class Apart:
         heard = recording.heard[self.place.core]
 
         def project(normed: Tensor) -> Tensor:
-            raise _ProjectedError(*self._projected(normed[:, :changed], rows, start, recording.inner[layer]))
+            raise _ProjectedError(*self._projected(normed[:, :changed].contiguous(), rows, start, recording.inner[layer]))
 
         try:
             self._block(layer, hidden, recording, project)

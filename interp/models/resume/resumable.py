@@ -55,6 +55,20 @@ class Resumable:
         """Number of blocks."""
         return len(self.places)
 
+    @property
+    def arithmetic(self) -> tuple[float, float]:
+        """Floating-point operations on weights per token in a block, on average: in its attention, and in the rest."""
+        config = self.network.config.get_text_config()
+        chosen = getattr(config, "num_experts_per_tok", None)
+        experts = getattr(config, "num_local_experts", None) or getattr(config, "n_routed_experts", None)
+        share = chosen / experts if chosen and experts else 1.0
+
+        def of(module: nn.Module) -> float:
+            return sum(2.0 * x.numel() * (share if x.dim() == 3 else 1.0) for x in module.parameters() if x.dim() > 1)
+
+        attention = sum(of(place.core) for place in self.places) / self.n_layers
+        return attention, sum(of(place.block) for place in self.places) / self.n_layers - attention
+
     def record(self, inputs: Mapping[str, Tensor], capture: Collection[Site] = ()) -> Recording:
         """The untouched run on some prompts.
 
