@@ -145,8 +145,9 @@ def _show(scores: Any, top: int, path: Path) -> None:
 
     record, frame = scores.provenance, scores.top(top)
     label = measure_label(record.measure, record.options, record.direction)
+    prompts = "no prompts" if record.task.get("n") == 0 else labels.plural(scores.n_prompts, "prompt")
     table = Table(
-        title=f"{label}: {record.task['name']}, {record.model['name']}, {labels.plural(scores.n_prompts, 'prompt')}",
+        title=f"{label}: {record.task['name']}, {record.model['name']}, {prompts}",
         title_justify="left",
         title_style="bold",
         box=None,

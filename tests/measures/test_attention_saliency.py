@@ -1,4 +1,4 @@
-"""Attention against saliency: correlations by hand, saliency by the network's own gradients and plain hooks, completeness."""
+"""Attention against saliency: correlations by hand, saliency by the network itself and plain hooks, completeness."""
 
 import numpy as np
 import pytest

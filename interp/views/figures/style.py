@@ -29,5 +29,6 @@ def titled(scores: Any) -> str:
     """``activation patching, noising: ioi, organism, 64 prompts``."""
     record = scores.provenance
     direction = f", {record.direction}" if record.direction else ""
-    where = f"{record.task.get('name')}, {record.model.get('name')}, {scores.n_prompts} prompts"
+    prompts = "no prompts" if record.task.get("n") == 0 else f"{scores.n_prompts} prompts"
+    where = f"{record.task.get('name')}, {record.model.get('name')}, {prompts}"
     return f"{record.measure.replace('_', ' ')}{direction}: {where}"
