@@ -22,6 +22,8 @@ from benchmarks.harness.shapes import QUICK, STANDARD, Setting
 from benchmarks.harness.table import table, verdict
 
 RESULTS = Path(__file__).parent / "results"
+WIDE = 200
+"""Columns of a table that goes to a file."""
 
 
 def main(
@@ -31,6 +33,8 @@ def main(
 ) -> None:
     """Measure every speed claim, each peer in the same run."""
     console, found = Console(), benchmarks()
+    if not console.is_terminal:
+        console.width = WIDE
     unknown = sorted(set(only or ()) - set(found))
     if unknown:
         raise typer.BadParameter(f"there is no {unknown[0]}; choose from {', '.join(found)}", param_hint="only")

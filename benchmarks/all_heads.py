@@ -1,13 +1,9 @@
 """Activation patching of every head, all positions at once, against TransformerLens and a loop of plain hooks."""
 
-import time
 from functools import partial
-from typing import Any
-
-import torch
 
 from benchmarks.harness.result import Benchmark, Findings, against
-from benchmarks.harness.shapes import Setting, bridge, model, network, pairs
+from benchmarks.harness.shapes import Setting, bridge, model, network, pairs, quicker
 from benchmarks.harness.timing import Contender, in_turn
 from benchmarks.peers import plain_hooks, transformer_lens
 from interp.measures import activation_patching
@@ -18,7 +14,8 @@ LENS, HOOKS = 6.0, 4.0
 def measure(setting: Setting) -> Findings:
     """Denoising: z of one head from the clean run in the corrupted one, for every head; baselines included."""
     used, theirs, given = model(setting.shape), bridge(setting.shape), pairs(setting)
-    plain = _quicker(setting)
+    plain = network(setting.shape)
+    attention = quicker(plain, given.clean)
     ours = Contender("ours", partial(activation_patching, used, given.batch(used), direction="denoising"))
     peers = [transformer_lens.all_positions(theirs, given), plain_hooks.all_heads(plain, given, last_only=False),
              plain_hooks.all_heads(plain, given, last_only=True)]
@@ -30,21 +27,8 @@ def measure(setting: Setting) -> Findings:
         lens = peer.name == transformer_lens.VERSION
         rows.append(against("all heads, all positions", times["ours"], times[peer.name], LENS if lens else HOOKS,
                             times["ours"].value.mean(), effect,
-                            "" if lens else f"{plain.config._attn_implementation} attention"))
+                            "" if lens else f"{attention} attention"))
     return Findings(tuple(rows))
-
-
-def _quicker(setting: Setting) -> Any:
-    """The transformers model with the attention implementation that is faster here."""
-    plain, ids, taken = network(setting.shape), pairs(setting).clean, {}
-    for name in plain_hooks.ATTENTION * 3:
-        plain.set_attn_implementation(name)
-        with torch.no_grad():
-            start = time.perf_counter()
-            plain(ids, use_cache=False)
-            taken[name] = min(taken.get(name, float("inf")), time.perf_counter() - start)
-    plain.set_attn_implementation(min(taken, key=taken.get))
-    return plain
 
 
 BENCHMARK = Benchmark("All heads, all positions", measure, minutes=5, place=1)

@@ -1,5 +1,6 @@
 """The models and prompts that are measured: a GPT-2 of any shape with random weights, and random pairs of prompts."""
 
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ class Shape:
     """A GPT-2 by its numbers.
 
     Attributes:
-        layers, heads, width, vocabulary: as the names say; the MLP is four times as wide.
+        layers, heads, width, vocabulary: as the names say; the MLP is four times as wide. context: most tokens of a prompt.
         uneven: plain random weights make all heads alike, and 144 near-ties have no top 20 to speak of. With ``uneven`` each
             head's output is scaled by a factor exp(N(0, 1)), so that few heads matter much, as in trained models.
     """
@@ -27,8 +28,10 @@ class Shape:
     width: int
     vocabulary: int
     uneven: bool = False
+    context: int = 1024
 
 
+ATTENTION = ("sdpa", "eager")
 GPT2_SMALL = Shape(12, 12, 768, 50257)
 GPT2_XL = Shape(48, 25, 1600, 50257)
 
@@ -50,13 +53,13 @@ class Setting:
 
 
 STANDARD = Setting()
-QUICK = Setting(shape=Shape(4, 4, 256, 5000), prompts=4, length=12, repeats=2)
+QUICK = Setting(shape=Shape(4, 4, 256, 5000), prompts=4, length=12, threads=1, repeats=2)
 
 
 def network(shape: Shape, dtype: torch.dtype = torch.float32) -> Any:
     """A transformers GPT-2 of that shape with the weights of its own initialisation, in evaluation mode; seed 0."""
     config = transformers.GPT2Config(n_layer=shape.layers, n_head=shape.heads, n_embd=shape.width,
-                                     vocab_size=shape.vocabulary, bos_token_id=0, eos_token_id=0)
+                                     vocab_size=shape.vocabulary, n_positions=shape.context, bos_token_id=0, eos_token_id=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -107,6 +110,20 @@ def pairs(setting: Setting, first: int = 0) -> Pairs:
     corrupt = torch.where(torch.arange(setting.length) < first, clean, (clean + shift) % tokens)
     answers = torch.stack([torch.randperm(tokens, generator=generator)[:2] for _ in range(setting.prompts)])
     return Pairs(clean, corrupt, answers[:, 0], answers[:, 1])
+
+
+def quicker(plain: Any, ids: Tensor) -> str:
+    """Sets, and returns, the attention implementation (sdpa or eager) with which a transformers model is faster here."""
+    taken: dict[str, float] = {}
+    for name in ATTENTION * 3:
+        plain.set_attn_implementation(name)
+        with torch.no_grad():
+            start = time.perf_counter()
+            plain(ids, use_cache=False, logits_to_keep=1)
+            taken[name] = min(taken.get(name, float("inf")), time.perf_counter() - start)
+    chosen = min(taken, key=lambda name: taken[name])
+    plain.set_attn_implementation(chosen)
+    return chosen
 
 
 def every_head(shape: Shape) -> list[Intervention]:

@@ -8,8 +8,6 @@ from torch import Tensor
 from benchmarks.harness.shapes import Pairs
 from benchmarks.harness.timing import Contender
 
-ATTENTION = ("sdpa", "eager")
-
 
 def all_heads(network: Any, pairs: Pairs, *, last_only: bool) -> Contender:
     """z of each head in turn taken from the clean run, at all positions: metric of each patched run [layer, head].

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as command
-from benchmarks import all_heads, by_position, page
+from benchmarks import all_heads, by_position, page, retrieval_grid, sink_table
 from benchmarks.harness.arithmetic import patched_flops, sweep_flops, untouched_flops
 from benchmarks.harness.machine import gflops
 from benchmarks.harness.plot import growth_plot
@@ -90,6 +90,15 @@ def test_peers_agree():
         assert row.ratio > 0
 
 
+def test_long_texts_against_plain_passes():
+    rows = (*sink_table.measure(TINY).rows, *retrieval_grid.measure(TINY).rows)
+    assert [row.sense for row in rows] == ["at most"] * 3
+    for row in rows:
+        assert row.ratio == pytest.approx(row.ours / row.peer)
+    assert "same numbers" in rows[0].note
+    assert "the same ones in all 9 cells" in rows[2].note
+
+
 def test_edges_by_hooks_are_those_of_attribution_for_small_changes():
     """Patching an edge by plain hooks, the corrupted run a small step from the clean one, against its derivative."""
     setting = Setting(Shape(2, 2, 16, 60), prompts=1, length=5, threads=1)
@@ -141,7 +150,7 @@ def test_every_benchmark_is_listed_once():
     found = benchmarks()
     assert {"all_heads", "by_position", "limit", "growth", "large_model"} <= set(found)
     assert len({one.place for one in found.values()}) == len(found)
-    assert sum(one.minutes for one in found.values() if not one.apart) <= 30
+    assert sum(one.minutes for one in found.values() if not one.apart) <= 45
 
 
 def test_kept_results_belong_to_benchmarks():
