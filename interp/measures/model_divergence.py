@@ -45,7 +45,7 @@ def model_divergence(
     ``values[layer, head, prompt]``: the mean over the tokens of a position, zero where both models do the same.
 
     Args:
-        other: a model of the same shape and tokenizer: a tuned one, or ``interp.load(name, revision="step-800")``. None: the
+        other: a model of the same shape and tokenizer: a tuned one, or ``interp.load(name, revision="step-200")``. None: the
             same model on the corrupted prompts, token by token.
         variant: see the formula. positions: None (all tokens), ``each``, ``end``, a span, several.
         batch_size: prompts per pass; changes no number. progress: unused.

@@ -1,4 +1,4 @@
-"""Checkpoints of a shipped model's training: ``load("organism", revision="step-800")``.
+"""Checkpoints of a shipped model's training: ``load("organism", revision="step-200")``.
 
 A checkpoint is one safetensors file in the model's folder ``checkpoints/``. To stay small it keeps eight bits per weight:
 of a matrix, rows of int8 and one float32 scale per row (the largest weight of the row is 127 steps from zero, so that no
@@ -18,7 +18,7 @@ _SCALE = ".scale"
 
 
 def checkpoints(folder: Path) -> dict[str, Path]:
-    """Name (``step-800``) -> file of the checkpoints beside a model, in the order of training."""
+    """Name (``step-200``) -> file of the checkpoints beside a model, in the order of training."""
     found = {int(match[1]): path for path in (folder / FOLDER).glob("step_*.safetensors")
              if (match := re.fullmatch(r"step_(\d+)", path.stem))}
     return {f"step-{step}": found[step] for step in sorted(found)}

@@ -42,7 +42,7 @@ def load(name_or_model: Any, *, device: str | torch.device | None = None, dtype:
         dtype: ``float32``, ``bfloat16`` or ``float16``; None is float32, and for a model in memory its own.
         backend: ``transformers`` (None) or ``transformer_lens``; a TransformerBridge is always run by the latter.
         revision: of a repository on the Hub; of a model that ships with the project, a checkpoint of its training
-            (``step-800``).
+            (``step-200``).
         tokenizer: a tokenizer, or the folder or id of one; None takes the model's own if it has one.
         verify: check the model on a few tokens (see ``interp.models.verify``).
 

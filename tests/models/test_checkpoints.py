@@ -49,13 +49,13 @@ def test_a_revision_that_is_not_there_is_refused(tmp_path):
 
 
 def test_the_organism_grows_induction_between_its_checkpoints():
-    """Accuracy on repeated random tokens is that of guessing at first and near perfect at the end of the first stage."""
+    """Accuracy on repeated random tokens is that of guessing at first, and near perfect a hundred steps after."""
     names = list(checkpoints(shipped()["organism"]))
     assert len(names) >= 11
     right = {}
-    for name in (names[0], "step-800", "step-1000"):
+    for name in (names[0], "step-150", "step-250"):
         model = interp.load("organism", revision=name, verify=False)
         batch = interp.tasks.induction.batch(model, n=32, seed=0)
         right[name] = float(interp.engine.baselines(model, batch).correct.mean())
     assert right["step-0"] < 0.05
-    assert right["step-800"] < 0.5 < 0.85 < right["step-1000"]
+    assert right["step-150"] < 0.5 < 0.8 < right["step-250"]

@@ -252,15 +252,16 @@ to 128 pairs (up to some 390 tokens). For greater-than a prediction is right if 
 
 The held-out split is no untouched test: an earlier organism was looked at by it, and the recipe of this one (which
 frames, how many of them, the shares of any words) answers what that one got wrong. **The rows `fresh/...` are untouched**:
-their frames and names were written while the training ran, of words that the vocabulary had, and were measured once, when
-it was over. Half of the ten frames on indirect objects are built like no frame of the training. Fresh frames are filled with
+their frames and names were written for this measurement, of words that the vocabulary had, stand in no training document,
+and were measured once, when the training was over. Half of the ten frames on indirect objects are built like no frame of the training. Fresh frames are filled with
 held-out words in the one column and with training words in the other; fresh names (in no training document, but for random
 tokens) stand in held-out frames and in those of the training.
 
 ## Training
 
 Everything comes from `training/` and the generators in `interp/tasks/` (training splits only); seed 0, one
-CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {minutes} minutes, without a stop.
+CPU thread, bfloat16 matrix products, AdamW. {tokens} M tokens, {steps} steps, {minutes} minutes, stopped
+and resumed once.
 
 1. **Pairs of random tokens** in random order, each first token always followed by the same second one; loss on the second
    tokens of pairs that stood before. Until the accuracy exceeded 0.97 twice, on pairs and on random tokens repeated in
@@ -282,7 +283,7 @@ training changed while it ran.
 
 ## Checkpoints
 
-`interp.load("organism", revision="step-800")` is the model at that step: {checkpoints}. They are kept with eight bits per
+`interp.load("organism", revision="step-200")` is the model at that step: {checkpoints}. They are kept with eight bits per
 weight (`interp/models/checkpoints.py`).
 
 ## Mechanisms found in it

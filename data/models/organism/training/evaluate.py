@@ -6,8 +6,7 @@ Prints a table of accuracies with 95 % Wilson intervals on held-out and on train
 beside the model. A prompt counts as right when the most probable token of the whole vocabulary is a right answer. For
 greater-than the mean probability of the right years and the difference to that of the wrong ones are given too.
 
-The rows `fresh/...` are of sentence frames and names that were written when the training had begun, and that were measured
-when it was over.
+The rows `fresh/...` are of sentence frames and names written for this measurement; they stand in no training document.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 model.safetensors (float32), config.json, generation_config.json and the tokenizer are written to a temporary
 folder beside the target, then renamed into place one by one. Snapshots of the training are written to `checkpoints/`
-with eight bits per weight (`interp.models.checkpoints`): `interp.load("organism", revision="step-800")`.
+with eight bits per weight (`interp.models.checkpoints`): `interp.load("organism", revision="step-200")`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from interp.models.checkpoints import FOLDER, pack
 
-CHECKPOINTS = (0, 50, 100, 125, 150, 175, 200, 250, 400, 800, 1500, 2500, 3500)  # steps; induction comes before 200
+CHECKPOINTS = (0, 100, 125, 150, 175, 200, 250, 350, 800, 1200, 1400, 2000, 3000)  # induction comes from 150 to 250
 HERE = Path(__file__).resolve().parent
 
 
