@@ -69,10 +69,9 @@ def anti_overconfidence(
         for layer in range(model.n_layers):
             writes = run.writes(layer)
             if value == "logit":
-                made.append(np.stack([_held_back(part_logits(model, one, run.resid), tokens, there) for one in writes]))
+                made.append(_held_back(part_logits(model, writes, run.resid), tokens, there))
             else:
-                made.append(np.stack([place(stream_logits(model, run.resid - one), tokens, there)[2] - after
-                                      for one in writes]))
+                made.append(place(stream_logits(model, run.resid - writes), tokens, there)[2] - after)
         pieces.append(np.stack(made))
     names = ("before", "after", "attention", "mlp", "said")
     return Measured(values=np.concatenate(pieces, axis=-1), attention="self", signed=True,
@@ -82,6 +81,6 @@ def anti_overconfidence(
 
 
 def _held_back(logits: torch.Tensor, tokens: torch.Tensor, there: torch.Tensor) -> np.ndarray:
-    """Mean over the vocabulary minus the token (the mean over several), [n]."""
-    own = (logits.gather(-1, tokens) * there).sum(-1) / there.sum(-1)
+    """Mean over the vocabulary minus the token (the mean over several), [..., n] from logits [..., n, vocab]."""
+    own = (logits.gather(-1, tokens.expand(*logits.shape[:-2], *tokens.shape)) * there).sum(-1) / there.sum(-1)
     return (logits.double().mean(-1) - own.double()).cpu().numpy()

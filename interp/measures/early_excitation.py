@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from interp.measures.lens import lens_runs, looked_up, place, stream_logits
 from interp.measures.measure import Measured, measure
@@ -55,12 +56,13 @@ def early_excitation(
     pieces, ranks = [], []
     for run, part in lens_runs(model, batch, [*before, *added, *after], batch_size=batch_size):
         tokens, there = looked_up(run, part, token)
-        ranks.append(np.stack([place(stream_logits(model, run.at(site)), tokens, there)[0] for site in (before[0], *after)]))
+        streams = torch.stack([run.at(site) for site in (before[0], *after)])
+        ranks.append(place(stream_logits(model, streams), tokens, there)[0])
         made = []
         for layer in layers:
             stream, writes = run.at(before[layer]) + run.at(added[layer]), run.writes(layer)
             whole = _height(model, stream, tokens, there, value)
-            made.append(np.stack([whole - _height(model, stream - one, tokens, there, value) for one in writes]))
+            made.append(whole - _height(model, stream - writes, tokens, there, value))
         pieces.append(np.stack(made))
     found = np.concatenate(ranks, axis=-1)
     facts = {"peak": found.argmin(0), "rank at peak": found.min(0), "rank at end": found[-1],

@@ -65,10 +65,8 @@ def layer_lens(model: Any, batch: Any, *, token: Token = "answer", on: str = "cl
     streams = [Site("resid_pre", 0), *(Site("resid_post", layer) for layer in range(model.n_layers))]
     pieces = []
     for run, part in lens_runs(model, batch, streams, on=on, batch_size=batch_size):
-        resid = torch.stack([run.at(site) for site in streams])
         tokens, there = looked_up(run, part, token)
-        found = [place(stream_logits(run.model, stream), tokens, there) for stream in resid]
-        pieces.append([np.stack(kind) for kind in zip(*found, strict=True)])
+        pieces.append(place(stream_logits(model, torch.stack([run.at(site) for site in streams])), tokens, there))
     return LayerLens(*(np.concatenate(kind, axis=-1) for kind in zip(*pieces, strict=True)), model.vocab_size)
 
 
@@ -99,9 +97,11 @@ def part_logits(model: Any, parts: Tensor, resid: Tensor) -> Tensor:
 
 @torch.no_grad()
 def stream_logits(model: Any, stream: Tensor) -> Tensor:
-    """Logits [n, vocab] of a residual stream [n, d_model] as if it were the last: final norm, unembedding, biases."""
-    return torch.cat([model.backend.logit_parts(stream, stream, columns) + model.backend.logit_bias(columns)
-                      for columns in _columns(model, stream)], dim=-1)
+    """Logits [..., vocab] of residual streams [..., d_model] as if they were the last: final norm, unembedding, biases."""
+    flat = stream.flatten(0, -2)
+    logits = torch.cat([model.backend.logit_parts(flat, flat, columns) + model.backend.logit_bias(columns)
+                        for columns in _columns(model, flat)], dim=-1)
+    return logits.unflatten(0, stream.shape[:-1])
 
 
 def looked_up(run: FinalRun, part: Any, token: Token) -> tuple[Tensor, Tensor]:
@@ -133,7 +133,8 @@ def place(logits: Tensor, tokens: Tensor, there: Tensor) -> tuple[Array, Array, 
 
 
 def _columns(model: Any, resid: Tensor) -> Iterator[Tensor]:
-    """The vocabulary in pieces [n, c], as ``logit_parts`` takes them."""
-    size = max(1, GATHERED // (4 * resid.numel()))
+    """The vocabulary in pieces [1, c]: one row of columns for all prompts, which broadcasts where ``logit_parts`` takes one
+    per prompt, so that the unembedding is gathered once."""
+    size = max(1, GATHERED // (4 * resid.shape[-1]))
     for piece in torch.arange(model.vocab_size, device=resid.device).split(size):
-        yield piece.expand(len(resid), -1)
+        yield piece[None]

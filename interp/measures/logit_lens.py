@@ -61,8 +61,8 @@ def logit_lens(
         layers = []
         for layer in range(model.n_layers):
             writes = run.writes(layer)
-            heads = [part_logits(model, one, run.resid) if norm == "frozen" else stream_logits(model, one) for one in writes]
-            layers.append(np.stack([place(logits, tokens, there)[index] for logits in heads]))
+            logits = part_logits(model, writes, run.resid) if norm == "frozen" else stream_logits(model, writes)
+            layers.append(place(logits, tokens, there)[index])
         pieces.append(np.stack(layers))
     values = np.concatenate(pieces, axis=-1)
     return Measured(values=1 / (1 + values) if value == "reciprocal rank" else values, attention="self", metric=value,
