@@ -15,7 +15,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("core", "models", "tasks", "engine", "measures", "views", "report")
+_MODULES = ("core", "models", "tasks", "engine", "measures", "discovery", "views", "report")
 _NAMES = {
     "load": "interp.models.load",
     "Head": "interp.core.head",

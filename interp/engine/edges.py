@@ -79,6 +79,19 @@ class Edges:
         """Index of each receiver's first edge, int64 [receiver]."""
         return np.concatenate([[0], np.cumsum(self.before)[:-1]])
 
+    @cached_property
+    def feeds(self) -> np.ndarray:
+        """Whose output depends on what a receiver reads: bool [receiver, sender]. q of a head: that head; shared k or v: the
+        heads of the group; an MLP: itself; the output: no sender."""
+        senders, receivers = self.senders, self.receivers
+        group = self.n_heads // self.n_kv_heads
+        shared = np.isin(receivers.kind, (RECEIVERS.index("k"), RECEIVERS.index("v")))[:, None]
+        head = np.where(shared, senders.head // group == receivers.head[:, None], senders.head == receivers.head[:, None])
+        same = (receivers.layer[:, None] == senders.layer) & (receivers.layer[:, None] >= 0)
+        mlp = (receivers.kind == RECEIVERS.index("mlp"))[:, None]
+        kind = np.where(mlp, senders.kind == SENDERS.index("mlp"), (senders.kind == SENDERS.index("head")) & head)
+        return same & kind
+
     def names(self, at: Sequence[int] | np.ndarray | None = None) -> list[str]:
         """Edges as text: ``L5H5->L9H9.k``, ``embed->mlp3.mlp``, ``L9H9->logits.out``; a shared key-value head: ``L9KV1``."""
         at = np.arange(len(self)) if at is None else np.asarray(at)
