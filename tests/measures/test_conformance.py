@@ -17,7 +17,6 @@ from interp.measures.catalog import catalog
 from interp.measures.measure import RUNNING, find
 from interp.models.load import load
 
-
 CERTIFIED = ("precision", "rank")
 """Options of certified results: inexact on purpose, or without effect alone; their tests are their own."""
 
@@ -51,8 +50,10 @@ RARE = {"attends_to", "massive_activation_sinks", "retrieval_frequency", "retrie
 what is there is shown where it is planted, in their own tests."""
 NEEDLE = {"mode": "teacher_forced", "needle": "B", "answer": "A", "new_tokens": 4}
 FITTED = {"low_rank": {"ranks": (0, 3)}, "retrieval_frequency": NEEDLE, "retrieval_score": NEEDLE,
-          "prefix_matching": {"length": 10, "repeats": 2},
-          "integrated_gradients": {"steps": 2}}
+          "prefix_matching": {"length": 10, "repeats": 2}, "value_weighted_attention": {"keys": "B"},
+          "integrated_gradients": {"steps": 2}, "opposing_heads": {"alphas": (2.0,)},
+          "block_sparsity": {"block": 2, "keep": 0.3}, "flexprefill": {"block": 2}, "hip_recall": {"k": 2},
+          "attention_share": {"parts": ("A", "B")}, "text_dominance": {"other": "B"}, "relative_attention": {"span": "B"}}
 """Options by which a measure finds what it needs in the prompts of these tests."""
 
 
