@@ -141,10 +141,11 @@ def packed_edits(ground: Ground, lists: Sequence[Mapping[int, Sequence[Intervent
         made = edits(ground.prompts.take(own), items, sources, [Record() for _ in items])
         for site, edit in made.items():
             at_site.setdefault(site, []).append((mine, edit))
-    return {site: _packed(parts) for site, parts in at_site.items()}
+    return {site: packed(parts) for site, parts in at_site.items()}
 
 
-def _packed(parts: Sequence[tuple[Any, Edit]]) -> Edit:
+def packed(parts: Sequence[tuple[Any, Edit]]) -> Edit:
+    """One edit from several, each on its own rows (a slice or indices) of the tensor."""
     def edit(x: Tensor) -> Tensor:
         after = x.clone()
         for mine, change in parts:

@@ -123,17 +123,22 @@ class Halving:
 
     def run(self, entries: Any, work: Callable[[Any], None]) -> None:
         """``work`` on consecutive pieces of ``entries`` (anything that can be sliced)."""
-        if self.most is not None and len(entries) > self.most:
-            for i in range(0, len(entries), self.most):
-                self.run(entries[i:i + self.most], work)
-            return
+        start = 0
+        while start < len(entries):
+            piece = entries[start:start + (self.most or len(entries))]
+            if self._fits(piece, work):
+                start += len(piece)
+                continue
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.most = (len(piece) + 1) // 2
+
+    def _fits(self, piece: Any, work: Callable[[Any], None]) -> bool:
+        """Do the work; False where memory did not suffice and a smaller piece can be tried."""
         try:
-            work(entries)
-            return
+            work(piece)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or len(entries) < 2:
+            if not is_out_of_memory(error) or len(piece) < 2:
                 raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.most = (len(entries) + 1) // 2
-        self.run(entries, work)
+            return False
+        return True

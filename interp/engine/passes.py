@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from interp.engine.edits import Record
-from interp.engine.forward import Interventions, Prepared, answer_logits, as_tuple, chunk, did_act, prepare
+from interp.engine.forward import Interventions, Prepared, as_tuple, prepare
 from interp.engine.intervention import Intervention
-from interp.engine.prompts import chunks
 from interp.engine.resumed import Resumed, open_resumed
-from interp.engine.sources import resampled
-from interp.engine.units import Unit, full_units
+from interp.engine.units import Unit
+from interp.engine.whole import Whole, open_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,28 +36,17 @@ class Passes:
     units: tuple[Unit, ...]
     how: str
     why: str
-    resumed: Resumed | None = field(default=None, repr=False)
+    way: Resumed | Whole = field(repr=False)
+
+    @property
+    def resumed(self) -> Resumed | None:
+        """What computes resumed passes; None where they are full."""
+        return self.way if isinstance(self.way, Resumed) else None
 
     def run(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
         """The metrics, float64 [n_metrics, n_lists, n_rows], and whether anything acted, bool [n_lists, n_rows]."""
         with torch.no_grad():
-            return self._full(unit) if self.resumed is None else self.resumed.run(unit)
-
-    def _full(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
-        rows = torch.tensor(unit.rows)
-        lists = [self.lists[i] for i in unit.lists]
-        every = list({id(item): item for entry in lists for item in entry}.values())
-        values = np.full((len(self.metrics), len(lists), len(rows)), np.nan)
-        acted = np.zeros(values.shape[1:], dtype=bool)
-        part = chunk(self.model, self.prepared, rows, every)
-        asked = self.batch.subset(rows)
-        for i, entry in enumerate(lists):
-            records = [Record() for _ in entry]
-            logits = answer_logits(self.model.run(part.prompts.inputs, part.edits(entry, records)), part.prompts)
-            for m, metric in enumerate(self.metrics):
-                values[m, i] = metric(logits, asked).cpu().double().numpy()
-            acted[i] = did_act(entry, records, len(rows)).any(dim=0).numpy()
-        return values, acted
+            return self.way.run(unit)
 
 
 def open_passes(model: Any, batch: Any, lists: Sequence[Interventions], on: str = "clean", metrics: Sequence[Any] = (), *,
@@ -77,9 +64,5 @@ def open_passes(model: Any, batch: Any, lists: Sequence[Interventions], on: str 
     every = list({id(item): item for entry in entries for item in entry}.values())
     prepared = prepare(model, batch, every, on, batch_size)
     why = "it was asked for" if not resume else model.resuming if isinstance(model.resuming, str) else ""
-    if why:
-        parts = chunks(model, prepared.prompts, batch_size, held=resampled(every))
-        units = full_units(model, prepared.prompts, [part.tolist() for part in parts], len(entries))
-        return Passes(model, batch, entries, metrics, prepared, units, "full", why)
-    resumed = open_resumed(model, batch, entries, prepared, metrics, batch_size, memory)
-    return Passes(model, batch, entries, metrics, prepared, resumed.units, "resumed", "", resumed)
+    way = (open_whole if why else open_resumed)(model, batch, entries, prepared, metrics, batch_size, memory)
+    return Passes(model, batch, entries, metrics, prepared, way.units, "full" if why else "resumed", why, way)

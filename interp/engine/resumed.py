@@ -15,16 +15,9 @@ from interp.engine.forward import Prepared
 from interp.engine.ground import Ground, lay
 from interp.engine.intervention import Intervention
 from interp.engine.memory import Halving, Line, budget, measured
-from interp.engine.units import Unit, resumed_units
+from interp.engine.units import PROMPTS, Unit, buckets, resumed_units, widest
 from interp.models.sites import SQUARE
 from interp.tasks.answers import Answers
-
-WIDEST = {"cpu": 2**24, "cuda": 2**29}
-"""Bytes of the widest tensor of a pass (tokens times 4 d_model), by kind of device: larger ones multiply no faster."""
-PROMPTS = 64
-"""Prompts that are worked on together, at most."""
-LONGER = 1.125
-"""Prompts that are worked on together are padded to at most this many times their length."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +175,7 @@ class Resumed:
 
     def _size(self, part: Part, rows: Rows) -> int:
         """How many of these rows, which start at one position, a pass may have."""
-        device, width = self.model.device, 4 * self.model.d_model * self.model.dtype.itemsize
-        size = max(1, WIDEST.get(device.type, WIDEST["cuda"]) // (width * (part.length - rows.start)))
+        size = widest(self.model, part.length - rows.start)
         lines = [self.lines[kind] for kind in np.unique(self.kinds[rows.lists]).tolist() if kind in self.lines]
         return min([size, self.batch_size or size, *(line.fit(self.memory - part.held) for line in lines)])
 
@@ -218,14 +210,3 @@ def open_resumed(model: Any, batch: Any, lists: Sequence[tuple[Intervention, ...
     with torch.no_grad():
         found.open()
     return found
-
-
-def buckets(order: Tensor, lengths: Tensor, size: int) -> list[Tensor]:
-    """Prompts of similar length together: ``order`` (by length) cut into parts of at most ``size`` prompts, none of which
-    is longer than ``LONGER`` times the shortest of its part."""
-    found: list[list[int]] = []
-    for row in order.tolist():
-        if not found or len(found[-1]) == size or int(lengths[row]) > LONGER * int(lengths[found[-1][0]]):
-            found.append([])
-        found[-1].append(row)
-    return [torch.tensor(rows) for rows in found]

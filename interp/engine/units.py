@@ -5,9 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor, tensor
 
 UNIT_FLOPS = {"cpu": 1e11, "cuda": 1e13}
 """Arithmetic that one unit should have, by kind of device: about a second of two cores, or of one accelerator."""
+WIDEST = {"cpu": 2**24, "cuda": 2**29}
+"""Bytes of the widest tensor of a pass (tokens times 4 d_model), by kind of device: larger ones multiply no faster."""
+PROMPTS = 64
+"""Prompts that are worked on together, at most."""
+LONGER = 1.125
+"""Prompts that are worked on together are padded to at most this many times their length."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +79,19 @@ def resumed_units(model: Any, part: Any, lists: Sequence[Any]) -> list[Unit]:
     rows = tuple(part.rows.tolist())
     return [Unit(tuple(some.tolist()), rows, int(tokens[some].sum()), float(flops[some].sum()))
             for some in cut(order, flops, unit_flops(model.device))]
+
+def buckets(order: Tensor, lengths: Tensor, size: int) -> list[Tensor]:
+    """Prompts of similar length together: ``order`` (by length) cut into parts of at most ``size`` prompts, none of which
+    is longer than ``LONGER`` times the shortest of its part."""
+    found: list[list[int]] = []
+    for row in order.tolist():
+        if not found or len(found[-1]) == size or int(lengths[row]) > LONGER * int(lengths[found[-1][0]]):
+            found.append([])
+        found[-1].append(row)
+    return [tensor(rows) for rows in found]
+
+
+def widest(model: Any, positions: int) -> int:
+    """How many rows of so many positions a pass needs at most to multiply at full speed."""
+    limit = WIDEST.get(model.device.type, WIDEST["cuda"])
+    return max(1, limit // (4 * model.d_model * model.dtype.itemsize * max(positions, 1)))

@@ -4,14 +4,33 @@ import signal
 import subprocess
 import sys
 
+WAITING = """
+import sys, time
+from interp.cli import main
+from interp.engine.passes import Passes
+
+run, units = Passes.run, []
+
+def in_the_middle(self, unit):
+    units.append(unit)
+    if len(units) == 3:
+        print("in the middle of a sweep", file=sys.stderr, flush=True)
+        time.sleep(60)
+    return run(self, unit)
+
+Passes.run = in_the_middle
+main()
+"""
+"""The command line, which waits in its third unit of work: the interruption cannot come too late."""
+
 
 def test_a_report_that_is_interrupted_leaves_nothing(tmp_path):
     out = tmp_path / "pages" / "organism.html"
-    asked = ["report", "--model", "organism", "--task", "colored_objects", "-n", "64", "--out", str(out)]
-    command = [sys.executable, "-c", "from interp.cli import main; main()", *asked]
+    asked = ["report", "--model", "organism", "--task", "colored_objects", "-n", "8", "--out", str(out)]
+    command = [sys.executable, "-c", WAITING, *asked]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         said = ""
-        while "ablation zero" not in said:
+        while "in the middle of a sweep" not in said:
             line = running.stderr.readline()
             assert line, said
             said += line
