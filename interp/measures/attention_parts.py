@@ -43,9 +43,10 @@ def sinks_to_leave_out(model: Any, batch: Any, how: str, epsilon: float, attenti
     """
     if how == "none":
         return None
-    found = received(model, batch, attention=attention, batch_size=batch_size)
     if how == "first token":
-        return [(np.arange(one.keys) == 0)[None, None] for one in found]
+        every = tokens_of(model, batch, None, model.stack(attention), of_keys=True)
+        return [(np.arange(len(row)) == 0)[None, None] for row in every]
+    found = received(model, batch, attention=attention, batch_size=batch_size)
     return [find_sinks(one, "fixed", threshold=epsilon, drop_late=True) for one in found]
 
 

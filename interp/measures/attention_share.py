@@ -18,7 +18,7 @@ from interp.measures.measure import Measured, measure
         "That the part is used. A longer part gets more from a head that looks everywhere alike (the provenance holds the "
         "parts' lengths), and the first token's sink counts for the part it stands in unless it is left out."
     ),
-    cost="one forward pass, read in blocks of rows; two with exclude_sinks",
+    cost="one forward pass, read in blocks of rows; two with exclude_sinks='sinks'",
     about="attention",
 )
 def attention_share(

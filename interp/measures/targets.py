@@ -124,7 +124,7 @@ def _other(block: Block, at: Tensor) -> Tensor:
 
 def _delimiters(model: Any, batch: Any, stack: Stack, asked: str) -> list[Tensor]:
     """Punctuation, line breaks and special tokens, but for the first token."""
-    if model.tokenizer is None or stack.attention == "cross":
+    if model.tokenizer is None or stack.attention == "cross" or not hasattr(batch.clean, "rows"):
         raise InterpError(asked, "the tokens of the keys have no text here",
                           "use a model with a tokenizer and plain prompts")
     kinds = token_kinds(model, batch, stack.attention, [int(length) for length in batch.clean.lengths])

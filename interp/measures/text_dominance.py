@@ -21,7 +21,7 @@ from interp.measures.measure import Measured, measure
         "That the text decides. The first token and other sinks are text: much of the index may be theirs (exclude_sinks). "
         "Given the numbers of tokens AEI says nothing that MDI does not: AEI = MDI (|T| + |O|) / (MDI |T| + |O|)."
     ),
-    cost="one forward pass, read in blocks of rows; two with exclude_sinks",
+    cost="one forward pass, read in blocks of rows; two with exclude_sinks='sinks'",
     about="attention",
 )
 def text_dominance(

@@ -44,8 +44,8 @@ every = pytest.mark.parametrize(
 )
 
 
-RARE = {"attends_to", "massive_activation_sinks", "retrieval_frequency", "retrieval_score", "secondary_sinks",
-        "sink_free_mass", "sinks_anywhere"}
+RARE = {"attends_to", "flexprefill", "massive_activation_sinks", "retrieval_frequency", "retrieval_score",
+        "secondary_sinks", "sink_free_mass", "sinks_anywhere", "text_dominance"}
 """They look for what a small network of random weights may lack, and refuse choices that its depth rules out; that they find
 what is there is shown where it is planted, in their own tests."""
 NEEDLE = {"mode": "teacher_forced", "needle": "B", "answer": "A", "new_tokens": 4}
