@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from interp.core import detection
 from interp.core.errors import InterpError
 from interp.core.head import Head
 from interp.core.intervals import Floats, check_confidence, resamples
@@ -119,35 +120,17 @@ def top_overlap(a: HeadScores, b: HeadScores, k: int, *, across: Collection[str]
 
 def auroc(scores: HeadScores, true_heads: Collection[Head]) -> float:
     """Probability that a true head scores above another (ties count half): 1 = true heads come first, 0.5 = chance."""
-    values, true = _against(scores, true_heads)
-    ranks = stats.rankdata(values)
-    hits = int(true.sum())
-    return float((ranks[true].sum() - hits * (hits + 1) / 2) / (hits * (len(values) - hits)))
+    return detection.auroc(*_against(scores, true_heads))
 
 
 def average_precision(scores: HeadScores, true_heads: Collection[Head]) -> float:
     """Precision averaged over the true heads as the threshold falls (heads of equal score are taken together)."""
-    values, true = _against(scores, true_heads)
-    total, last = 0.0, 0
-    for threshold in np.unique(values)[::-1]:
-        chosen = values >= threshold
-        found = int(true[chosen].sum())
-        total += (found - last) * found / int(chosen.sum())
-        last = found
-    return total / int(true.sum())
+    return detection.average_precision(*_against(scores, true_heads))
 
 
 def precision_at_k(scores: HeadScores, true_heads: Collection[Head], k: int | None = None) -> float:
     """Share of true heads among the top ``k`` (None: as many as are true); ties at the edge count by share."""
-    values, true = _against(scores, true_heads)
-    k = int(true.sum()) if k is None else k
-    if not 1 <= k <= len(values):
-        true_count = f"{len(values)} heads have scores"
-        raise InterpError(f"take the top {k} heads", true_count, f"choose k from 1 to {len(values)}")
-    edge = np.sort(values)[::-1][k - 1]
-    above, tied = values > edge, values == edge
-    share = (k - above.sum()) / tied.sum()
-    return float((true[above].sum() + share * true[tied].sum()) / k)
+    return detection.precision_at(*_against(scores, true_heads), k)
 
 
 def _against(scores: HeadScores, true_heads: Collection[Head]) -> tuple[Floats, np.ndarray]:
