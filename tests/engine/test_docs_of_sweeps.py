@@ -24,7 +24,7 @@ def program(root, tmp_path_factory):
 def test_the_examples_run_and_say_what_the_page_says(program):
     model = program["model"]
     assert program["found"].values.shape == (model.n_layers * model.n_heads, 8)
-    assert program["both"].shape == (3, 8)
+    assert program["both"].shape == (5, 8)
     assert program["scores"].values.shape == (model.n_layers, model.n_heads, 8)
 
 

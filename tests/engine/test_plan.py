@@ -9,7 +9,11 @@ import pytest
 import torch
 from cases import batch_of, equal_length_batch, model_of
 
+from interp.core.circuit import Circuit, Node
 from interp.core.errors import InterpError
+from interp.engine.circuit_mask import circuit_mask
+from interp.engine.edge_lists import edge_interventions
+from interp.engine.edge_patching import edge_patching
 from interp.engine.forward import metric_values
 from interp.engine.intervention import Intervention, Mean, Replace, Resample, Scale, Zero
 from interp.engine.plan import duration, plan_sweep
@@ -92,6 +96,26 @@ def test_results_are_those_of_one_at_a_time_in_the_order_of_the_lists(model):
     assert found.values.shape == found.acted.shape == (15, 4)
     for row, entry in zip(found.values, lists_of(), strict=True):
         np.testing.assert_allclose(row, metric_values(model, batch_of(), entry), atol=1e-5, rtol=1e-5)
+
+
+def test_whatever_is_asked_for_comes_back_in_its_order(model):
+    """Heads, head sets, positions, q, k, v, z, pattern, an edge, a circuit in one list, against each by itself."""
+    batch, edge = equal_length_batch(), "L0H1->L2KV1.k"
+    resample = Resample("corrupt")
+    mixed = [Intervention("z", 2, 1, None, resample), Intervention("z", 0, (0, 3), "S", resample),
+             *(Intervention(what, 1, 1, "end", resample) for what in ("q", "k", "v", "z", "pattern")),
+             *edge_interventions(model, batch, [edge, "L1H0->logits.out"]),
+             circuit_mask(Circuit((Node.parse("L1H2"), Node.parse("L0H3"))), model, resample), ()]
+    order = np.random.default_rng(0).permutation(len(mixed))
+    found = sweep(model, batch, [mixed[i] for i in order])
+    clean = metric_values(model, batch)
+    for row, i in zip(found, order, strict=True):
+        want = metric_values(model, batch, mixed[i]) if mixed[i] else clean
+        np.testing.assert_allclose(row, want, atol=1e-5, rtol=1e-5)
+    exact = edge_patching(model, batch, [edge])
+    by_edges = exact.values[exact.edges.index(edge)]
+    np.testing.assert_allclose(clean - found[order.argsort()[7]], by_edges, atol=1e-5)
+    assert np.abs(by_edges).max() > 1e-4
 
 
 def test_cost_without_time_runs_nothing(model, monkeypatch):
