@@ -42,7 +42,7 @@ def attention_saliency(
     model: Any,
     batch: Any,
     *,
-    saliency_by: Literal["gradient x input", "gradient", "integrated gradients", "occlusion"] = "gradient x input",
+    saliency_by: Literal["gradient x input", "gradient", "integrated gradients", "occlusion"] | None = None,
     correlation: Literal["kendall", "spearman", "pearson"] = "kendall",
     of: Literal["input", "states"] = "input",
     baseline: Literal["mean", "zero"] = "mean",
@@ -58,7 +58,7 @@ def attention_saliency(
 
     Args:
         saliency_by: how much the metric depends on a token: see the formula; ``integrated gradients`` and ``occlusion`` set
-            tokens to ``baseline``.
+            tokens to ``baseline``. None: ``gradient x input`` as published, and ``gradient`` for states.
         correlation: ``kendall`` as published.
         of: ``input``: what enters the first layer (of the encoder, for cross-attention), positions included; ``states``: the
             residual stream that enters the head's own layer (for cross-attention, the encoder's last).
@@ -73,7 +73,9 @@ def attention_saliency(
     the ``residual`` that the integral misses of it.
 
     Raises:
-        InterpError: images; prompts without a metric; a metric without gradient; fewer than one step.
+        InterpError: images; prompts without a metric; a metric without gradient; fewer than one step; ``gradient x input``
+            of states: what is read through a norm does not change with a vector's length, so that x · ∂m/∂x vanishes in the
+            last layer and for the encoder's states, and its order is that of rounding errors.
     """
     stack, measured = model.stack(attention), metric_of_run(batch, metric)
     if stack.attention == "vision":
@@ -81,9 +83,13 @@ def attention_saliency(
                           "use a language model")
     if steps < 1:
         raise InterpError(f"integrate gradients in {steps} steps", "there is nothing to sum", "use 1 or more")
+    by = saliency_by or ("gradient x input" if of == "input" else "gradient")
+    if by == "gradient x input" and of == "states":
+        raise InterpError("multiply gradients with states", "behind a norm the length of a vector does not matter, so "
+                          "the product vanishes wherever states are read through a norm alone", "use saliency_by='gradient'")
     sites = saliency_sites(model, stack, of)
     prompts = side(sides(model, batch), "clean")
-    found = {site: saliency(model, batch, site, saliency_by, measured, baseline=baseline, steps=steps, batch_size=batch_size)
+    found = {site: saliency(model, batch, site, by, measured, baseline=baseline, steps=steps, batch_size=batch_size)
              for site in dict.fromkeys(sites)}
     values = np.full((stack.n_layers, stack.n_heads, batch.n), np.nan)
     for layer, site in enumerate(sites):
@@ -97,7 +103,7 @@ def attention_saliency(
             values[layer, :, i] = [correlate(row, found[site].tokens[i, seen[i]], correlation) for row in read]
     facts = found[sites[0]].facts if of == "input" else {}
     return Measured(values=values, attention=stack.attention, baselines=facts, metric=f"correlation ({correlation})",
-                    signed=True)
+                    signed=True, notes={"saliency": by})
 
 
 def saliency_sites(model: Any, stack: Stack, of: str) -> list[Site]:

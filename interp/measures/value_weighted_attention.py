@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.core.errors import InterpError
 from interp.core.registry import unknown
 from interp.engine.prompts import Prompts, chunks, selected, side, sides
 from interp.measures.divergence import mean_over_tokens
@@ -50,7 +51,12 @@ def value_weighted_attention(
         batch_size: prompts per pass; changes no number.
 
     NaN where a prompt has no such query, and for a share of nothing.
+
+    Raises:
+        InterpError: an unknown span; the share of all keys.
     """
+    if value == "share" and keys is None:
+        raise InterpError("take the share of all keys", "it is 1 everywhere", "name keys: a span, or a token index")
     stack = model.stack(attention)
     prompts = side(sides(model, batch), "clean")
     axes, found = places(model, batch, prompts, positions, Site("pattern", 0, stack.attention))

@@ -74,8 +74,7 @@ def embedding(model: Any) -> Tensor:
     Raises:
         InterpError: the model has none, or its vectors are not of the residual stream's size.
     """
-    module = _module(model, "get_input_embeddings")
-    weight = getattr(module, "weight", None)
+    weight = _matrix(model, "get_input_embeddings", "W_E")
     if weight is None or weight.shape[-1] != model.d_model:
         raise InterpError(f"take the token embedding of {model.name}", "no table of tokens feeds its residual stream",
                           "use circuit='ov', which needs none")
@@ -90,7 +89,7 @@ def unembedding(model: Any, *, folded: bool = True) -> Tensor:
         InterpError: the model's logits are not a norm and one matrix of the residual stream.
     """
     if not folded:
-        weight = getattr(_module(model, "get_output_embeddings"), "weight", None)
+        weight = _matrix(model, "get_output_embeddings", "W_U")
         if weight is None or weight.shape[-1] != model.d_model:
             raise InterpError(f"take the unembedding of {model.name}",
                               "its logits are not one matrix of the residual stream", "use circuit='ov', which needs none")
@@ -127,9 +126,11 @@ def _probe(model: Any) -> Tensor:
     return (ramp / ramp.pow(2).mean().sqrt()).to(model.device, model.dtype)
 
 
-def _module(model: Any, getter: str) -> nn.Module | None:
-    find: Callable[[], nn.Module] | None = getattr(model.weights, getter, None)
-    if find is None:
-        raise InterpError(f"take the embeddings of {model.name}", f"the backend {model.backend.name} does not name them",
-                          "load the model with backend='transformers', or use circuit='ov'")
-    return find()
+def _matrix(model: Any, getter: str, of_bridge: str) -> Tensor | None:
+    """The embedding or the unembedding [vocab, d]; None where the network names none."""
+    bridge = getattr(model.backend, "bridge", None)
+    if bridge is not None:
+        found = getattr(bridge, of_bridge, None)
+        return found.T if found is not None and of_bridge == "W_U" else found
+    find: Callable[[], nn.Module | None] | None = getattr(model.weights, getter, None)
+    return getattr(find(), "weight", None) if find else None

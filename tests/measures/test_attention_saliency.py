@@ -159,6 +159,17 @@ def test_cross_attention_by_plain_hooks(name):
             np.testing.assert_allclose(scores.values[layer, :, i], expected, atol=2e-3)
 
 
+def test_gradient_times_state_vanishes_behind_a_norm(llama, batch):
+    """Euler: what does not change with the length of x has x · ∂m/∂x = 0. True of all tokens but the answer's."""
+    last, first = (saliency(llama, batch, Site("resid_pre", layer), "gradient x input", batch.metric).tokens
+                   for layer in (2, 0))
+    for i in range(3):
+        length = len(batch.subset([i]).clean.rows()[0])
+        assert last[i, : length - 1].max() < 1e-4 * first[i, : length - 1].max()
+    with pytest.raises(InterpError, match="length of a vector"):
+        interp.measures.attention_saliency(llama, batch, of="states", saliency_by="gradient x input")
+
+
 def test_what_is_refused(llama, batch):
     with pytest.raises(InterpError, match="patches are no tokens"):
         interp.measures.attention_saliency(model_of("vit"), pairs("vit"))

@@ -70,3 +70,5 @@ def test_other_attention(name, attention):
 def test_an_unknown_key_is_refused_by_name():
     with pytest.raises(InterpError, match="'C'"):
         interp.measures.value_weighted_attention(model_of("llama"), random_batch(), keys="C")
+    with pytest.raises(InterpError, match="1 everywhere"):
+        interp.measures.value_weighted_attention(model_of("llama"), random_batch(), value="share")
