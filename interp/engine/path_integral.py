@@ -22,6 +22,8 @@ from interp.core.registry import unknown
 
 ROUNDING = 1e-5
 """Residuals below this part of the metric itself are rounding."""
+TRAVEL = 0.01
+"""The difference counts as at least this part of the way that F travels along the path."""
 RULES = {"trapezoid": (0.5, 0.5), "left": (1.0, 0.0), "right": (0.0, 1.0)}
 """Weights of an interval's ends. Published code takes one end alone, which is off by first order: for comparison."""
 
@@ -73,7 +75,8 @@ def integrate(evaluate: Evaluate, n: int, *, steps: int = 8, tolerance: float | 
     Args:
         steps: intervals of equal length to begin with (``steps + 1`` evaluations).
         tolerance: halve intervals until the residuals of all intervals together are below this part of the difference;
-            None: keep the ``steps`` intervals.
+            None: keep the ``steps`` intervals. Of a path that goes up and down and ends where it began, the difference says
+            nothing: it counts as at least a hundredth of the way that F travels.
         budget: evaluations per row at most.
         rule: one of ``RULES``.
     """
@@ -96,10 +99,12 @@ def integrate(evaluate: Evaluate, n: int, *, steps: int = 8, tolerance: float | 
         add(np.arange(n), np.full(n, at))
     difference = np.array([path[-1].value - path[0].value for path in paths])
     size = np.array([max(abs(path[-1].value), abs(path[0].value)) for path in paths])
-    allowed = np.full(n, np.inf) if tolerance is None else np.maximum(tolerance * np.abs(difference), ROUNDING * size)
     while True:
         residuals = [np.array([missed(*pair) for pair in pairwise(path)]) for path in paths]
         error = np.array([np.abs(row).sum() for row in residuals])
+        travelled = np.array([np.abs(np.diff([point.value for point in path])).sum() for path in paths])
+        whole = np.maximum(np.abs(difference), TRAVEL * travelled)
+        allowed = np.full(n, np.inf) if tolerance is None else np.maximum(tolerance * whole, ROUNDING * size)
         todo = np.flatnonzero((error > allowed) & (np.array([len(path) for path in paths]) < budget))
         if not len(todo):
             break

@@ -71,6 +71,16 @@ def test_the_adaptive_path_spends_its_points_on_each_rows_step():
         assert abs(uniform.residual[0]) > 4 * abs(found.residual[row])
 
 
+def test_a_path_that_ends_where_it_began_is_measured_by_the_way_it_travels():
+    found = integrate(Formula(lambda a: (np.sin(2 * np.pi * a), 2 * np.pi * np.cos(2 * np.pi * a))), 1, budget=200)
+    assert found.complete.all()
+    assert abs(found.residual[0]) < 0.01 * 0.01 * 4
+    assert 9 < found.evaluations[0] < 200
+    nothing = integrate(Formula(lambda a: (1.0, 0.0)), 1)
+    assert nothing.complete.all()
+    assert nothing.evaluations.tolist() == [9]
+
+
 def test_a_spent_budget_is_known_and_warned_of():
     found = integrate(Formula(square, step), 2, steps=4, tolerance=1e-6, budget=12)
     assert found.evaluations.tolist() == [5, 12]
