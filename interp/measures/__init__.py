@@ -9,7 +9,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
-_TABLES = {"sink_table": "sink_table", "sink_tokens": "sink_table"}
+_TABLES = {"sink_table": "sink_table", "sink_tokens": "sink_table",
+           "head_types": "head_types"}
 """Functions that return a table in place of scores, and the file of each."""
 
 
