@@ -123,10 +123,13 @@ def looked_up(run: FinalRun, part: Any, token: Token) -> tuple[Tensor, Tensor]:
 
 
 def place(logits: Tensor, tokens: Tensor, there: Tensor) -> tuple[Array, Array, Array]:
-    """Rank, logit and log probability [..., n] of the best placed of ``tokens`` [n, k] in ``logits`` [..., n, vocab]."""
+    """Rank, logit and log probability [..., n] of the best placed of ``tokens`` [n, k] in ``logits`` [..., n, vocab].
+
+    Logits that differ by no more than rounding count as equal."""
     index = tokens.expand(*logits.shape[:-2], *tokens.shape)
     own = logits.gather(-1, index).masked_fill(~there, -torch.inf).amax(-1, keepdim=True)
-    above, level = (logits > own).sum(-1), (logits == own).sum(-1)
+    close = 8 * torch.finfo(logits.dtype).eps * logits.abs().amax(-1, keepdim=True)
+    above, level = (logits > own + close).sum(-1), ((logits - own).abs() <= close).sum(-1)
     ranks = above + (level - 1) / 2
     logprobs = own.squeeze(-1).double() - logits.double().logsumexp(-1)
     return tuple(x.double().cpu().numpy() for x in (ranks, own.squeeze(-1), logprobs))
