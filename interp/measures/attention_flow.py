@@ -23,7 +23,8 @@ SCALE = 2**30 - 1
     source="Abnar and Zuidema 2020 (arXiv 2005.00928), attention flow; one head at a time is ours",
     does_not_show=(
         "Causes: values, MLPs and norms are left out. A flow is bounded by its narrowest cut, so a head in a layer that "
-        "is no bottleneck changes nothing. Flows to different keys are found apart and do not add up to one."
+        "is no bottleneck changes nothing; to tokens that many heads attend to, the first above all, the flow is full (1) "
+        "whatever one head does. Flows to different keys are found apart and do not add up to one."
     ),
     cost="one forward pass, then a maximum flow on the CPU for each head and prompt: for short prompts and few layers",
     about="attention",
