@@ -4,6 +4,9 @@ Both statements are about a finite population (all heads of a model, say) of whi
 without replacement, each set of that size equally likely. The numbers of the population may be anything.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import stats
 
@@ -26,6 +29,29 @@ def most_unseen(population: int, drawn: int, confidence: float = 0.95) -> int:
     beyond = np.arange(1, population - drawn + 1)
     none_drawn = stats.hypergeom.pmf(0, population, beyond, drawn)
     return int((none_drawn > 1 - confidence).sum())
+
+
+def most_unseen_of_strata(populations: Sequence[int], drawn: Sequence[int], confidence: float = 0.95) -> int:
+    """``most_unseen`` where so many were drawn from each stratum by itself: the exact upper limit, whatever the populations.
+
+    The probability that none of the largest m + 1 was drawn is a product over strata. Its logarithm is concave in how many
+    of them each stratum holds, so the worst case is reached by giving them out one by one where it falls least. A stratum
+    of which nothing was drawn may hold any number.
+    """
+    check_confidence(confidence)
+    if len(populations) != len(drawn) or any(not 0 <= n <= size for size, n in zip(populations, drawn, strict=True)):
+        raise InterpError(f"bound strata of {list(populations)} by samples of {list(drawn)}",
+                          "a sample holds at most all of its stratum", "give as many samples as strata")
+    found = sum(size for size, n in zip(populations, drawn, strict=True) if n == 0)
+    losses = [math.log((size - m) / (size - m - n)) for size, n in zip(populations, drawn, strict=True)
+              for m in range(size - n) if n]
+    left = -math.log(1 - confidence)
+    for loss in sorted(losses):
+        left -= loss
+        if left <= 0:
+            break
+        found += 1
+    return found
 
 
 def reach(population: int, drawn: int, risk: float, tail: float = TAIL) -> float:

@@ -48,7 +48,7 @@ from interp.engine.edges import EdgeScores
 from interp.measures.catalog import RUNNING
 from interp.measures.options import check_value, record
 
-DEFAULT = "mask_ig"
+DEFAULT = "verified"
 LEVELS = ("edges", "nodes")
 
 

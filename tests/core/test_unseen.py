@@ -1,11 +1,13 @@
 """What a random sample says of those not drawn: exact limits, and a reach that holds for the tails it is made for."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from interp.core.errors import InterpError
-from interp.core.unseen import most_unseen, reach, sample_size
+from interp.core.unseen import most_unseen, most_unseen_of_strata, reach, sample_size
 
 
 @pytest.mark.parametrize(("population", "drawn"), [(40, 10), (144, 24), (100, 77), (500, 45)])
@@ -76,3 +78,23 @@ def test_reach_by_hand_and_what_is_refused():
                 lambda: reach(10, 5, 0.05, tail=0.0), lambda: most_unseen(10, 5, 1.5)):
         with pytest.raises(InterpError):
             bad()
+
+
+def test_strata_of_one_are_the_plain_bound_and_undrawn_strata_may_hold_all():
+    for population, drawn in ((50, 5), (200, 24), (30, 30)):
+        assert most_unseen_of_strata([population], [drawn]) == most_unseen(population, drawn)
+    assert most_unseen_of_strata([50, 7], [5, 0]) == most_unseen(50, 5) + 7
+    with pytest.raises(InterpError, match="at most all"):
+        most_unseen_of_strata([5], [6])
+
+
+def test_the_bound_of_strata_is_the_worst_of_all_ways_to_share_them_out():
+    sizes, drawn = (6, 9, 5), (2, 3, 1)
+
+    def none_drawn(held):
+        return np.prod([stats.hypergeom.pmf(0, size, m, n) for size, m, n in zip(sizes, held, drawn, strict=True)])
+
+    ways = list(itertools.product(*(range(size + 1) for size in sizes)))
+    for confidence in (0.5, 0.8, 0.95):
+        worst = max(sum(held) for held in ways if none_drawn(held) > 1 - confidence)
+        assert most_unseen_of_strata(sizes, drawn, confidence) == worst
