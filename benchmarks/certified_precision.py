@@ -35,29 +35,32 @@ def _rows(setting: Setting, words: str) -> list[Row]:
     units = machine()["bfloat16_matrix_units"]
     bar = BAR if units else None
     note = "" if units else "this processor has no bfloat16 matrix units: no bar"
-    same = order(certified.value) == right
+    same = order(certified.value) == right and np.array_equal(*(x.value.test().significant for x in (certified, exact)))
     what = f"certified precision, {words}"
-    found = _row(what, certified, exact, bar, note) if same else Row(what, rival="float32", bar=BAR, note="another top 20")
+    other = Row(what, rival="float32", bar=BAR, note=f"another top {TOP}, or other flags")
+    found = _row(what, certified, exact, bar, note) if same else other
     common = len(set(order(plain.value)) & set(right))
     said = f"for comparison: {common} of the top {TOP} are right, {'in' if order(plain.value) == right else 'not in'} order"
     return [found, _row(f"bfloat16 uncertified, {words}", plain, exact, None, said)]
 
 
 def _row(what: str, ours: Timing, exact: Timing, bar: float | None, note: str) -> Row:
-    said = [f"same top {TOP}, same order", note] if bar else [note]
-    return versus(what, ours, exact, bar, "; ".join(part for part in (*said, redone(ours.value)) if part))
+    said = [] if ours.name == "bfloat16" else [f"same top {TOP}, same order, same flags"]
+    return versus(what, ours, exact, bar, "; ".join(part for part in (*said, note, spent(ours.value)) if part))
 
 
 def order(scores: HeadScores, k: int = TOP) -> list[int]:
-    """The k entries of largest mean effect, by size, in order (flat indices); what was not measured is passed over."""
-    size = np.abs(scores.mean()).ravel()
-    return np.argsort(-np.where(np.isfinite(size), size, -np.inf), kind="stable")[:k].tolist()
+    """The k entries of the largest mean effect, in order (flat indices); what was not measured is passed over."""
+    mean = scores.mean().ravel()
+    return np.argsort(-np.where(np.isfinite(mean), mean, -np.inf), kind="stable")[:k].tolist()
 
 
-def redone(scores: HeadScores) -> str:
-    """What the provenance says of how much was redone or evaluated."""
-    options = scores.provenance.options
-    return ", ".join(f"{name} {options[name]}" for name in options if name in ("redone", "evaluations", "exact_evaluations"))
+def spent(scores: HeadScores) -> str:
+    """What the certificate says of how much was redone or evaluated exactly."""
+    outcome = scores.provenance.outcome
+    if "precision" in outcome:
+        return "redone in float32: {redone} of {full}".format(**outcome["precision"])
+    return "exact evaluations: {spent} of {full}".format(**outcome["screening"]) if "screening" in outcome else ""
 
 
 BENCHMARK = Benchmark("Certified precision", measure, minutes=2, place=6)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-from benchmarks.certified_precision import TOP, WEIGHTS, order, redone
+from benchmarks.certified_precision import TOP, WEIGHTS, order, spent
 from benchmarks.harness.result import Benchmark, Findings, Row, versus
 from benchmarks.harness.shapes import Setting, bridge, model, pairs
 from benchmarks.harness.timing import Contender, in_turn
@@ -34,7 +34,7 @@ def _row(setting: Setting, words: str) -> Row:
         missed = len(set(right) - set(order(found)))
         return Row(what, rival=peer.name, bar=BAR, note=f"not the top {TOP} of the exact sweep: {missed} missed")
     note = f"the top {TOP} of the exact float32 sweep, same order"
-    return versus(what, times["ours"], times[peer.name], BAR, "; ".join(x for x in (note, redone(found)) if x))
+    return versus(what, times["ours"], times[peer.name], BAR, "; ".join(x for x in (note, spent(found)) if x))
 
 
 BENCHMARK = Benchmark("All of it together", measure, minutes=4, place=9)

@@ -46,13 +46,18 @@ def score(
     resume: arguments.Resume = False,
     keep_units: arguments.KeepUnits = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do not do it.")] = False,
-    top: Annotated[int, typer.Option("--top", help="Heads in the printed table.")] = 10,
+    top: Annotated[
+        int, typer.Option("--top", help="Heads in the printed table; with --confidence, only these are looked for.")
+    ] = 10,
 ) -> None:
     """Score every head by one or more measures: one parquet file for each, and a table with intervals.
 
     Options of the measures and of the task are given by their names (`interp list measures`); an option goes to every
     measure that has it. Files are named after model, prompts, measure and what else was asked, so that results can share
     a folder. With --resume a run that is interrupted can be started again and goes on where it stopped.
+
+    `interp score activation_patching --top 20 --confidence 0.95` finds the 20 heads of the largest effect without sweeping
+    all; `--precision certified` sweeps in bfloat16 and redoes what that could have changed (docs/certified.md).
 
     Example: `interp score activation_patching ablation --kind zero --model organism --task ioi -n 64 --out scores`
     """
@@ -74,7 +79,7 @@ def score(
         name: [
             option.name
             for option in entries[name].options
-            if option.name not in (*RUNNING, "metric", "seed")
+            if option.name not in (*RUNNING, "metric", "seed", "top")
         ]
         for name in names
     }
@@ -103,6 +108,8 @@ def score(
         options = {
             option: read(text, parameters[option].annotation) for option, text in given.items() if option in theirs[name]
         }
+        if "top" in parameters and ("confidence" in options or options.get("precision") == "certified"):
+            options["top"] = top
         jobs.append((function, options | ({"seed": seed} if "seed" in parameters else {})))
     store = None
     if resume and not dry_run:
@@ -169,6 +176,8 @@ def _show(scores: Any, top: int, path: Path) -> None:
     if not console.is_terminal:
         console.width = 120
     console.print(table)
+    if scores.certificate:
+        console.print(scores.certificate)
     if refused := frame.attrs.get("normalized"):
         console.print(refused, style="dim")
     console.print(f"saved: {path}\n")

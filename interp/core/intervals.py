@@ -113,11 +113,12 @@ class PairedTest:
     method: str
 
 
-def paired_test(values: Floats, level: float = 0.05, method: str = "t") -> PairedTest:
+def paired_test(values: Floats, level: float = 0.05, method: str = "t", unseen: int = 0) -> PairedTest:
     """Test against zero over the first axis (prompts) of ``values`` [n, ...], with false-discovery control over the rest.
 
     A head whose value is exactly zero on every prompt has p = 1; one whose value is the same non-zero number on every prompt
-    has p = 0 (t) as its standard error is zero.
+    has p = 0 (t) as its standard error is zero. ``unseen``: how many more could have been measured and were not; they count
+    as tests with p = 1, so that those which were chosen for being large are not judged as if they were all there is.
     """
     if method not in TESTS:
         raise unknown("test", method, list(TESTS))
@@ -125,7 +126,7 @@ def paired_test(values: Floats, level: float = 0.05, method: str = "t") -> Paire
         raise InterpError(f"control the false-discovery rate at {level}", "a rate lies between 0 and 1", "use 0.05, say")
     flat = values.reshape(len(values), -1)
     p = np.array([_p_value(column[np.isfinite(column)], method) for column in flat.T]).reshape(values.shape[1:])
-    q = false_discovery(p)
+    q = false_discovery(np.append(p, np.ones(unseen)))[:p.size].reshape(p.shape)
     return PairedTest(p=p, q=q, significant=np.nan_to_num(q, nan=1.0) <= level, level=level, method=method)
 
 

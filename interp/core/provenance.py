@@ -41,6 +41,8 @@ class Provenance:
         device: the device it was computed on.
         date: when, ISO 8601, UTC.
         code: ``revision`` and ``dirty`` of the source checkout, both None outside one.
+        outcome: what a computation that was not done in full found out about itself: how much was computed, and what bounds
+            hold for the rest (``interp.core.certificate`` puts it into words); empty where all was computed.
         format: version of this record.
 
     All values are turned into plain JSON data when the record is made (tuples become lists, heads their names, non-finite
@@ -59,6 +61,7 @@ class Provenance:
     date: str = ""
     code: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+    outcome: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for item in fields(self):

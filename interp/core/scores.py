@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from interp.core import intervals, tables
+from interp.core.certificate import certificate, unmeasured
 from interp.core.errors import InterpError
 from interp.core.head import ATTENTIONS, Head
 from interp.core.intervals import Floats, PairedTest
@@ -129,11 +130,17 @@ class HeadScores:
     def test(self, q: float = 0.05, method: str = "t") -> PairedTest:
         """Two-sided test per head that the mean is zero, with the false-discovery rate held at ``q`` over all heads.
 
-        Scores that are not ``signed`` have no such test: p and q are NaN, nothing is significant; go by the intervals.
+        Scores that are not ``signed`` have no such test: p and q are NaN, nothing is significant; go by the intervals. Heads
+        that a screening did not measure count as tests that failed: what is significant here is so in the full sweep too.
         """
         if not self.signed:
             return intervals.no_test(self._by_prompt, q, method)
-        return intervals.paired_test(self._by_prompt, q, method)
+        return intervals.paired_test(self._by_prompt, q, method, unseen=unmeasured(self.provenance))
+
+    @property
+    def certificate(self) -> str:
+        """What a result that was not computed in full says of itself: counts, bounds, assumptions; empty for all others."""
+        return certificate(self.provenance)
 
     def normalized(self, confidence: float = 0.95, n_boot: int = 2000, seed: int = 0) -> Normalized:
         """Scores as a fraction of the whole effect, with a paired bootstrap interval.

@@ -51,6 +51,8 @@ class Separation:
         margin: the k-th largest mean minus the next largest that is whole (0: a tie); inf where there is none.
         spent, full, free: entries read, entries of the whole table, and those known beforehand.
         population, sampled: candidates that were not known beforehand, and how many of them were drawn at random.
+        most_outside: with probability ``confidence`` no more than this many of the candidates that are not ``whole`` lie
+            outside their intervals, whatever the values are.
         most_missed: with probability ``confidence`` no more than this many of the true top k are missing from ``top``,
             whatever the values are; where it is k, it says nothing.
         confidence, tolerance, tail: as asked for.
@@ -71,6 +73,7 @@ class Separation:
     free: int
     population: int
     sampled: int
+    most_outside: int
     most_missed: int
     confidence: float
     tolerance: float
@@ -158,8 +161,8 @@ def separate(proxy: Floats, read: Read, k: int, *, confidence: float = 0.95, tol
         highest_left=float(left.max()) if len(left) else -np.inf,
         margin=float(high[order[k - 1]] - high[order[k]]) if whole.sum() > k else np.inf,
         spent=int(np.isfinite(values).sum()) - free, full=int(exists.sum()), free=free, population=len(pool),
-        sampled=len(chosen), most_missed=min(missed, k, len(left)), confidence=confidence, tolerance=tolerance, tail=tail,
-        factor=factor, refuted=refuted)
+        sampled=len(chosen), most_outside=min(missed, len(left)), most_missed=min(missed, k, len(left)),
+        confidence=confidence, tolerance=tolerance, tail=tail, factor=factor, refuted=refuted)
 
 
 def subset_sizes(n_prompts: int, first: int = FIRST) -> tuple[int, ...]:

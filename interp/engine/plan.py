@@ -124,7 +124,7 @@ class Plan:
         return Cost(len(self.lists), self.batch.n, len(self.units), tokens, flops, seconds, timed, self.passes.why)
 
     def run(self, store: str | Path | None = None, workers: Any = None, progress: bool | None = None, *,
-            title: str = "sweep", say: Say | None = None) -> Sweep:
+            title: str = "sweep", say: Say | None = None, may_be_identity: bool = False) -> Sweep:
         """Run every unit, or those that ``store`` does not hold yet, and put the results in the order of the lists.
 
         Args:
@@ -134,6 +134,7 @@ class Plan:
                 ``interp.engine.distribute``); the numbers are the same.
             progress: a bar on stderr; None: where stderr is a terminal.
             say: called with what there is to say on the store; None: damaged files are warned of.
+            may_be_identity: accept that nothing acts at all (a part of a larger sweep need not).
 
         Raises:
             InterpError: nothing acts in any prompt; the disk refuses a unit (those before it are kept).
@@ -159,7 +160,7 @@ class Plan:
                 if kept is not None and say:
                     say(f"{title}: interrupted; {finished} of {_count(len(self.units), 'unit')} are kept in {kept.folder}")
                 raise
-        if not acted.any() and any(self.lists):
+        if not (may_be_identity or acted.any()) and any(self.lists):
             raise InterpError(f"sweep over {len(self.lists)} interventions",
                               f"none of them changes anything in any prompt (run on {self.on})",
                               "check the source: clean and corrupted runs may not differ there")

@@ -24,11 +24,11 @@ class DryRunError(InterpError):
 
 def sweep(model: Any, batch: Any, interventions: Sequence[Interventions], on: str = "clean", *, metric: Any = None,
           batch_size: int | None = None, progress: bool | None = None, title: str = "sweep",
-          running: Running | None = None) -> np.ndarray:
+          running: Running | None = None, may_be_identity: bool = False) -> np.ndarray:
     """The metric per prompt for each of many lists of interventions, in their order: float64 [n_lists, n_prompts].
 
     Each entry is one intervention or several that are active together. What does not act is known to have no effect and is
-    accepted (``sweep_record`` says where); a sweep in which nothing acts at all raises.
+    accepted (``sweep_record`` says where); a sweep in which nothing acts at all raises, unless it ``may_be_identity``.
 
     Args:
         on: the side that is run, as for ``interp.engine.forward.run``.
@@ -38,15 +38,16 @@ def sweep(model: Any, batch: Any, interventions: Sequence[Interventions], on: st
         running: these two and the other ways to compute: memory, store, workers (``interp.engine.running``).
     """
     return sweep_record(model, batch, interventions, on, metric=metric, batch_size=batch_size, progress=progress,
-                        title=title, running=running).values
+                        title=title, running=running, may_be_identity=may_be_identity).values
 
 
 def sweep_record(model: Any, batch: Any, interventions: Sequence[Interventions], on: str = "clean", *, metric: Any = None,
                  batch_size: int | None = None, progress: bool | None = None, title: str = "sweep",
-                 running: Running | None = None) -> Sweep:
+                 running: Running | None = None, may_be_identity: bool = False) -> Sweep:
     """``sweep``, with the record of what acted where, and of how much came out of a store."""
     how = running_of(running, batch_size, progress)
     plan = plan_sweep(model, batch, interventions, on, metric=metric, batch_size=how.batch_size, memory=how.memory)
     if how.dry_run:
         raise DryRunError(plan.cost())
-    return plan.run(how.store, how.workers, how.progress, title=title, say=how.say)
+    return plan.run(how.store, how.workers, how.progress, title=title, say=how.say,
+                    may_be_identity=may_be_identity)

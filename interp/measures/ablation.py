@@ -5,7 +5,9 @@ from typing import Any, Literal
 from interp.core.errors import InterpError
 from interp.engine.intervention import Intervention, Mean, Resample, Uniform, Value, Zero
 from interp.engine.running import Running, running_of
-from interp.measures.each_head import baselines, each_head, metric_of_run, units
+from interp.measures.each_head import metric_of_run
+from interp.measures.head_effects import head_effects
+from interp.measures.head_table import head_table
 from interp.measures.measure import Measured, measure
 from interp.tasks.batch import Batch
 from interp.tasks.metrics import Metric
@@ -39,6 +41,7 @@ def ablation(
     positions: str | tuple[str, ...] | None = None,
     attention: str | None = None,
     metric: str | Metric | None = None,
+    precision: Literal["float32", "bfloat16", "certified"] = "float32",
     batch_size: int | None = None,
     progress: Any = None,
     running: Running | None = None,
@@ -61,6 +64,9 @@ def ablation(
             several in turn (a further axis ``position``).
         attention: ``self``, ``encoder``, ``cross`` or ``vision``; None: the model's main attention.
         metric: None: the batch's.
+        precision: ``float32``: in the precision in which the model was loaded, exact. ``bfloat16``: weights and activations
+            rounded. ``certified``: swept in bfloat16, and redone in float32 wherever the rounding could change the first 20,
+            their order, or a head's significance; ``.certificate`` says how much that was (docs/certified.md).
         batch_size: prompts per pass; changes no number. progress: shown while running.
         running: these two, and memory, store and workers of the sweep (``interp.engine.running``).
 
@@ -71,31 +77,13 @@ def ablation(
     what = "pattern" if kind == "uniform" else "z"
     value = _value(kind, mean_over, reference, resample_from, seed)
     how = running_of(running, batch_size, progress)
-    bases = baselines(model, batch, measured, how.batch_size)
 
     def change(layer: int, head: int, at: Any) -> tuple[Intervention, ...]:
         return (Intervention(what, layer, (head,), at, value, stack.attention),)
 
-    axes, ablated = each_head(
-        model,
-        batch,
-        change,
-        what=what,
-        stack=stack,
-        positions=positions,
-        on="clean",
-        metric=measured,
-        running=how,
-        title=f"{kind} ablation",
-    )
-    return Measured(
-        values=bases["clean"].reshape(-1, *[1] * len(axes)) - ablated,
-        axes=axes,
-        baselines=bases,
-        normalizer=bases["clean"] - bases["corrupt"],
-        metric=measured.name,
-        **units(stack, what),
-    )
+    table = head_table(model, batch, change, what=what, stack=stack, positions=positions, on="clean", sign=1,
+                       metric=measured, running=how, title=f"{kind} ablation")
+    return head_effects(table, precision=precision, seed=seed)
 
 
 def _value(kind: str, mean_over: str, reference: Any, resample_from: str, seed: int) -> Value:

@@ -2,9 +2,14 @@
 
 from typing import Any, Literal
 
+import numpy as np
+
 from interp.engine.intervention import Intervention, Resample
 from interp.engine.running import Running, running_of
-from interp.measures.each_head import baselines, each_head, metric_of_run, units
+from interp.measures.attribution_patching import attribution_patching
+from interp.measures.each_head import metric_of_run
+from interp.measures.head_effects import head_effects
+from interp.measures.head_table import head_table
 from interp.measures.measure import Measured, measure
 from interp.tasks.metrics import Metric
 
@@ -24,7 +29,10 @@ from interp.tasks.metrics import Metric
         "between the clean and corrupted prompts is seen, and effects through later heads count too: no path is singled "
         "out."
     ),
-    cost="one forward pass per head (and position); two for the baselines",
+    cost=(
+        "one forward pass per head (and position); two for the baselines. With top: two forwards, a backward and a small "
+        "part of the passes; with certified precision: the passes in bfloat16 and a part of them in float32"
+    ),
 )
 def activation_patching(
     model: Any,
@@ -35,6 +43,12 @@ def activation_patching(
     positions: str | tuple[str, ...] | None = None,
     attention: str | None = None,
     metric: str | Metric | None = None,
+    top: int | None = None,
+    confidence: float = 0.95,
+    rank: Literal["mean", "magnitude"] = "mean",
+    precision: Literal["float32", "bfloat16", "certified"] = "float32",
+    sample: int | None = None,
+    seed: int = 0,
     batch_size: int | None = None,
     progress: Any = None,
     running: Running | None = None,
@@ -55,38 +69,38 @@ def activation_patching(
             For patterns they are the rows of the querying tokens.
         attention: ``self``, ``encoder``, ``cross`` or ``vision``; None: the model's main attention.
         metric: None: the batch's.
+        top: None: every head is patched on every prompt. k: certified screening. Only the k heads (or pairs of a head and a
+            position) of the largest mean effect are looked for: gradients (``attribution_patching``) order the candidates,
+            exact patching on a random sample and on those in the race decides. The values are exact where a candidate was
+            patched on all prompts, which the top k always were, and NaN elsewhere; ``.certificate`` says how many
+            evaluations were spent and what may have been missed (docs/certified.md).
+        confidence: of the screening, and of ``precision="certified"``.
+        rank: of the screening and of ``certified``: by the ``mean`` over prompts, or by its ``magnitude``.
+        precision: ``float32``: in the precision in which the model was loaded, exact. ``bfloat16``: weights and activations
+            rounded. ``certified``: swept in bfloat16, and redone in float32 wherever the rounding could change the first
+            ``top`` (default 20), their order, or a head's significance; ``.certificate`` says how much that was.
+        sample: of the two: how many candidates are drawn at random; None: about twice the square root of how many there
+            are (for ``certified``: once). A larger one costs more and tightens what can be said without assumptions.
+        seed: of that draw.
         batch_size: prompts per pass; changes no number. progress: shown while running.
         running: these two, and memory, store and workers of the sweep (``interp.engine.running``).
 
     Raises:
-        InterpError: clean and corrupted prompts are not aligned where positions must correspond; unknown option.
+        InterpError: clean and corrupted prompts are not aligned where positions must correspond (for ``top``: at all, and
+            the metric must be differentiable); unknown option; more heads asked for than there are.
     """
     stack, measured = model.stack(attention), metric_of_run(batch, metric)
     on, source = ("clean", "corrupt") if direction == "noising" else ("corrupt", "clean")
     how = running_of(running, batch_size, progress)
-    bases = baselines(model, batch, measured, how.batch_size)
 
     def change(layer: int, head: int, at: Any) -> tuple[Intervention, ...]:
         return (Intervention(component, layer, (head,), at, Resample(source), stack.attention),)
 
-    axes, patched = each_head(
-        model,
-        batch,
-        change,
-        what=component,
-        stack=stack,
-        positions=positions,
-        on=on,
-        metric=measured,
-        running=how,
-        title="activation patching",
-    )
-    base = bases[on].reshape(-1, *[1] * len(axes))
-    return Measured(
-        values=base - patched if direction == "noising" else patched - base,
-        axes=axes,
-        baselines=bases,
-        normalizer=bases["clean"] - bases["corrupt"],
-        metric=measured.name,
-        **units(stack, component),
-    )
+    def estimate(model: Any) -> np.ndarray:
+        return attribution_patching(model, batch, component=component, direction=direction, positions=positions,
+                                    attention=attention, metric=metric, batch_size=how.batch_size).values
+
+    table = head_table(model, batch, change, what=component, stack=stack, positions=positions, on=on,
+                       sign=1 if direction == "noising" else -1, metric=measured, running=how, title="activation patching")
+    return head_effects(table, precision=precision, top=top, confidence=confidence, rank=rank, sample=sample,
+                        seed=seed, estimate=estimate)

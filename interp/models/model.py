@@ -158,6 +158,13 @@ class Model:
 
         return resumable(self.backend)
 
+    @cached_property
+    def lowered(self) -> "Model":
+        """The same model in bfloat16 (``interp.models.lowered``), kept as long as this one."""
+        from interp.models.lowered import in_bfloat16
+
+        return in_bfloat16(self)
+
     def provenance_dict(self) -> dict[str, Any]:
         """What ``Provenance.model`` records."""
         return {
