@@ -1,5 +1,7 @@
 """Attention against saliency: correlations by hand, saliency by the network itself and plain hooks, completeness."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,23 @@ def test_cross_attention_by_plain_hooks(name):
             rows = weights[i, :, int(batch.answer_position[i])].double().numpy()[:, seen]
             expected = [stats.pearsonr(row, np.array(salient)[seen, i]).statistic for row in rows]
             np.testing.assert_allclose(scores.values[layer, :, i], expected, atol=2e-3)
+
+
+@pytest.mark.weights
+def test_a_pretrained_aligner_attends_to_what_matters(weights):
+    """Spelling to phonemes: the one cross-attention head follows the letters; more closely in states than in the input."""
+    model = interp.load(weights / "bart-g2p-us")
+    words = ["banana", "kitchen", "window", "thunder", "picture", "garden"]
+    given = model.tokenizer(words, return_tensors="pt", padding=True)
+    given = {name: given[name] for name in ("input_ids", "attention_mask")}
+    out = model.weights.generate(**given, max_new_tokens=8, num_beams=1, do_sample=False)
+    inputs, answers = {**given, "decoder_input_ids": out[:, :5]}, out[:, 5:6]
+    batch = replace(pairs("bart"), clean=inputs, corrupt=inputs, answers=answers, wrong=answers + 1,
+                    answer_position=torch.full((len(words),), 4))
+    by = {of: interp.measures.attention_saliency(model, batch, attention="cross", saliency_by="occlusion", of=of,
+                                                 correlation="pearson").mean()[0, 0] for of in ("states", "input")}
+    assert by["states"] > 0.9
+    assert by["states"] > by["input"] > 0.4
 
 
 def test_gradient_times_state_vanishes_behind_a_norm(llama, batch):
