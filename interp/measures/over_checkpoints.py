@@ -1,7 +1,9 @@
 """Any measure over the checkpoints of a training run: one ``Trajectory``, on the same prompts at every step."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from interp.core.errors import InterpError
@@ -29,17 +31,35 @@ def over_checkpoints(name: str, measure: str | Callable[..., HeadScores], batch:
 
     Raises InterpError for a model without checkpoints and for a step that it does not have.
     """
-    function = find(measure) if isinstance(measure, str) else measure
     known = {_step(revision): revision for revision in revisions or _shipped(name)}
     wanted = sorted(known) if steps is None else list(steps)
     if missing := [step for step in wanted if step not in known]:
         raise InterpError(f"measure {name} at step {missing[0]}", "there is no such checkpoint",
                           "choose among " + ", ".join(map(str, sorted(known))))
-    found = [(step, function(load(name, revision=known[step], device=device, verify=False), batch, **options))
-             for step in wanted]
+    models: dict[int, Callable[[], Any]] = {
+        step: partial(load, name, revision=known[step], device=device, verify=False) for step in wanted}
     if last and revisions is None and steps is None:
-        found.append((max(known) + 1, function(load(name, device=device), batch, **options)))
-    return trajectory(found)
+        models[max(known) + 1] = partial(load, name, device=device)
+    return over_models(models, measure, batch, **options)
+
+
+def over_models(models: Mapping[int, Any], measure: str | Callable[..., HeadScores], batch: Any, **options: Any
+                ) -> Trajectory:
+    """A measure at each of several checkpoints of one training run, on the same prompts.
+
+    Args:
+        models: step -> the model there: a loaded one, a function without arguments that loads it (then one is in memory at a
+            time), or a name or folder for ``interp.load`` (``checkpoint-500`` of a training run of your own).
+        measure, batch, options: as for ``over_checkpoints``.
+    """
+    function = find(measure) if isinstance(measure, str) else measure
+    return trajectory([(step, function(_loaded(models[step]), batch, **options)) for step in sorted(models)])
+
+
+def _loaded(model: Any) -> Any:
+    if isinstance(model, str | Path):
+        return load(model, verify=False)
+    return model if hasattr(model, "backend") else model()
 
 
 def _shipped(name: str) -> list[str]:
