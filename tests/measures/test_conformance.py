@@ -57,8 +57,8 @@ FITTED = {"low_rank": {"ranks": (0, 3)}, "retrieval_frequency": NEEDLE, "retriev
 """Options by which a measure finds what it needs in the prompts of these tests."""
 
 
-PARTIAL = {"attends_to", "hop_profile"}
-"""A prompt that has no such token, or no neighbour so far away, has no value (NaN)."""
+PARTIAL = {"attends_to", "hop_profile", "relative_attention", "text_dominance"}
+"""A prompt that has no such token, or none within a head's reach, has no value (NaN)."""
 PAIRS = {"composition"}
 """They score pairs of heads, and a head of the first layer has none before it."""
 
