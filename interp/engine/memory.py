@@ -77,6 +77,11 @@ def measured(device: torch.device) -> Iterator[Peak]:
         yield live.peak
 
 
+def warm_up(device: torch.device) -> tuple[int, ...]:
+    """Sizes to run before measuring: an accelerator's libraries take their own workspace in the first pass, and keep it."""
+    return () if device.type == "cpu" else (1,)
+
+
 def budget(memory: int | None, device: torch.device) -> int:
     """Bytes that may be used: those asked for, or by default a part of the accelerator, or ``DEFAULT``."""
     if memory is not None:

@@ -14,7 +14,7 @@ from interp.engine.effects import Effects, Table, table
 from interp.engine.forward import Prepared
 from interp.engine.ground import Ground, lay
 from interp.engine.intervention import Intervention
-from interp.engine.memory import Halving, Line, budget, measured
+from interp.engine.memory import Halving, Line, budget, measured, warm_up
 from interp.engine.units import PROMPTS, Unit, buckets, resumed_units, widest
 from interp.models.sites import SQUARE
 from interp.tasks.answers import Answers
@@ -115,11 +115,11 @@ class Resumed:
         if most == 1:
             return 1
         peaks = []
-        for n in (1, 1, 2):         # the first one warms up
+        for n in (*warm_up(self.model.device), 1, 2):
             with measured(self.model.device) as peak:
                 self._laid(order[-n:])
             peaks.append(peak.most)
-        return min(most, Line.through(1, peaks[1], 2, peaks[2]).fit(self.memory / 2))
+        return min(most, Line.through(1, peaks[-2], 2, peaks[-1]).fit(self.memory / 2))
 
     def _measure(self, number: int) -> None:
         """Bytes per row of each kind of list, on the longest prompts, from where the most positions are computed."""
@@ -144,7 +144,7 @@ class Resumed:
                 self._values(part, ground, some.take(np.argsort(some.layer, kind="stable")), answers)
             taken[len(at)] = peak.most
 
-        for n in (1, 1, 4):         # the first one warms up
+        for n in (*warm_up(self.model.device), 1, 4):
             Halving().run(np.arange(min(n, rows.n)), work)
         few, many = min(taken), max(taken)
         return Line.through(few, taken[few], many, taken[many])

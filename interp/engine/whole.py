@@ -13,7 +13,7 @@ from interp.engine.entering import packed
 from interp.engine.forward import Prepared, answer_logits, did_act
 from interp.engine.ground import is_laid_out
 from interp.engine.intervention import Intervention
-from interp.engine.memory import Halving, Line, budget, measured
+from interp.engine.memory import Halving, Line, budget, measured, warm_up
 from interp.engine.prompts import Prompts
 from interp.engine.sources import captured, source_of
 from interp.engine.units import PROMPTS, Unit, buckets, full_units, widest
@@ -63,12 +63,12 @@ class Whole:
         order = lengths.argsort(stable=True)
         taken = []
         heaviest = np.array([max(range(len(self.lists)), key=lambda i: len({item.site for item in self.lists[i]}))])
-        for n in (1, 1, min(2, self.batch.n)):      # the first one warms up
+        for n in (*warm_up(self.model.device), 1, min(2, self.batch.n)):
             with measured(self.model.device) as peak:
                 self._pass(heaviest, order[-n:])
             taken.append(peak.most)
             self.part.clear()
-        self.most = Line.through(1, taken[1], min(2, self.batch.n), taken[2]).fit(self.memory)
+        self.most = Line.through(1, taken[-2], min(2, self.batch.n), taken[-1]).fit(self.memory)
         self.most = min(self.most, widest(self.model, prompts.mask.shape[1]), self.batch_size or self.most)
         size = min(self.most, PROMPTS)
         whole = prompts.encoder_mask is not None        # what an encoder reads is not narrowed, so there is nothing to gain
