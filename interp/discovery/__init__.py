@@ -18,6 +18,8 @@ from typing import Any
 _WHERE = {
     "discover": "method", "find": "method", "method": "method", "names": "method", "Method": "method",
     "NodeScores": "node_scores",
+    "Judgement": "judgement", "curve": "judgement", "judge": "judgement", "judge_all": "judgement", "minimal": "judgement",
+    "random_like": "judgement",
     "choose": "selection", "select": "selection",
     "circuit_of": "graph", "edges_among": "graph", "edges_of": "graph", "mask_of": "graph", "nodes_of": "graph",
     "prune": "graph", "scored_edges": "graph",
