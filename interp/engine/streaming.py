@@ -26,8 +26,9 @@ from interp.engine.prompts import Prompts, side, sides
 from interp.models.backend import Stack
 from interp.models.sites import SQUARE, Site
 
-BLOCK_MEMORY = 2**27
-"""Bytes that the scores and patterns of one block of one layer may take together (three tensors of one shape, estimated)."""
+BLOCK_MEMORY = 2**26
+"""Bytes that the scores and patterns of one block of one layer may take together (three tensors of one shape, estimated).
+Each then stays below the 32 MiB from which glibc takes new pages for every tensor."""
 FEWEST_ROWS = 16
 MOST_ROWS = 1024
 
