@@ -145,6 +145,13 @@ def test_prefix_matching_finds_the_circuit(circuit):
     assert notes["options"] == {"length": 10, "repeats": 2, "shuffled": False}
 
 
+def test_a_head_that_counts_places_back_is_told_by_shuffled_copies():
+    """It looks N − 1 = 3 tokens back, whatever stands there."""
+    back = rows_of(0, 0, 0, 0, 1, 2, 3, 4)
+    assert shares(induction, back, [5, 6, 7, 8, 5, 6, 7, 8]) == pytest.approx(1)
+    assert shares(induction, back, [5, 6, 7, 8, 6, 8, 5, 7]) == pytest.approx(0)
+
+
 def test_repeated_tokens_repeat(circuit):
     _, model, _ = circuit
     for shuffled in (False, True):
@@ -220,6 +227,9 @@ def test_encoders_images_and_cross_attention():
     texts = from_inputs(inputs("bert", 2))
     for target in ("previous token", "self", "first token"):
         assert np.isfinite(interp.measures.attends_to(bert, texts, target=target).values).all()
+    for target in ("delimiter", "same word"):
+        with pytest.raises(InterpError, match="have no text here"):
+            interp.measures.attends_to(bert, texts, target=target)
     vit, images = load(tiny("vit"), verify=False), from_inputs(inputs("vit", 2))
     assert np.isfinite(interp.measures.attends_to(vit, images, target="first token").values).all()
     with pytest.raises(InterpError, match="image patches are no tokens in a row"):
