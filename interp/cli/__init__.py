@@ -1,4 +1,4 @@
-"""The shell: ``interp list``, ``interp score``, ``interp report``.
+"""The shell: ``interp list``, ``interp score``, ``interp report``, ``interp types``.
 
 What cannot be done is said in one sentence on stderr, with exit code 2 and nothing half-written. ``interp --help`` and
 ``interp list`` import no torch.
@@ -12,6 +12,7 @@ import typer
 from interp.cli.listing import list_
 from interp.cli.reporting import report
 from interp.cli.scoring import score
+from interp.cli.typing_heads import types
 from interp.core.errors import InterpError
 
 FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("list")(list_)
 app.command("score", context_settings=FREE)(score)
 app.command("report", context_settings=FREE)(report)
+app.command("types")(types)
 
 
 def main() -> None:
