@@ -9,27 +9,37 @@ from benchmarks.harness.shapes import Setting, model, network, pairs
 from benchmarks.harness.timing import Contender, in_turn
 from benchmarks.peers import edges
 from interp.engine.edge_attribution import edge_attribution
-from interp.engine.edge_patching import edge_patching
+from interp.engine.edge_patching import edge_patching, layers_to_run
 
 BAR = 50.0
-OURS, THEIRS = 300, 25
-"""About how many edges are patched, evenly spaced in the order of receivers and senders; theirs are among ours."""
+OURS, THEIRS = 600, 25
+"""About how many edges are patched, evenly spaced among those into the two layers; theirs are among ours."""
+DEPTHS = (0.4, 0.75)
 
 
 def measure(setting: Setting) -> Findings:
-    """Denoising, all pairs; both on a sample, projected to every edge of the shape."""
+    """Denoising, all pairs; both on edges into two layers, projected to every edge by the layers that each recomputes.
+
+    Into two layers, because a sweep has a cost of its own (its untouched runs), which thousands of edges into a layer share
+    and a few into every layer would not.
+    """
     used, given, plain = model(setting.shape), pairs(setting), network(setting.shape)
     batch = given.batch(used)
     graph = edge_attribution(used, batch.subset([0]), direction="denoising").edges
-    ours = np.arange(0, len(graph), max(1, len(graph) // OURS))
+    layers = sorted({int(depth * setting.shape.layers) for depth in DEPTHS})
+    into = np.flatnonzero(np.isin(graph.receivers.layer[graph.receiver], layers))
+    ours = into[:: max(1, len(into) // OURS)]
     theirs = ours[:: max(1, len(ours) // THEIRS)]
-    mine = Contender("ours", partial(edge_patching, used, batch, ours, direction="denoising"), times=len(graph) / len(ours))
+    work = layers_to_run(graph)
+    mine = Contender("ours", partial(edge_patching, used, batch, ours, direction="denoising"),
+                     times=float(work.sum() / work[ours].sum()))
     peer = edges.loop(plain, given, graph.names(theirs), len(graph))
     times = in_turn([mine, peer], setting.repeats)
     found = times["ours"].value
     effect = times[peer.name].value.numpy() - found.baselines["corrupt"].mean()
     rate = len(graph) / times["ours"].median
-    note = f"ours: {len(ours)} measured, {rate:.0f} edges a second on {setting.prompts} pairs"
+    where = " and ".join(str(layer) for layer in layers)
+    note = f"ours: {len(ours)} into layers {where} measured, {rate:.0f} edges a second on {setting.prompts} pairs"
     return Findings((against(f"all {len(graph):,} edges, exact (projected)", times["ours"], times[peer.name], BAR,
                              found.mean()[theirs], effect, note),))
 

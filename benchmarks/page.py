@@ -54,7 +54,7 @@ def page(kept: Mapping[str, Mapping[str, Any]]) -> str:
     """The page as markdown."""
     setting = next(iter(kept.values()))["setting"]
     minutes = sum(one.minutes for one in benchmarks().values() if not one.apart)
-    parts = [INTRODUCTION.format(minutes=minutes, **(setting | setting["shape"])), _shortfalls(kept)]
+    parts = [INTRODUCTION.format(minutes=minutes, **(setting | setting["shape"])), _shortfalls(kept), *_missing(kept)]
     for name, result in kept.items():
         parts.append(f"## {result['title']}\n\n{_table([row_of(row) for row in result['rows']])}\n{_when(name, result)}\n")
         if name == "growth":
@@ -70,6 +70,12 @@ def _shortfalls(kept: Mapping[str, Mapping[str, Any]]) -> str:
         return f"**What fell short.** Nothing: {len(judged)} of {len(judged)} bars are met.\n"
     lines = [f"- {row.what}, against {row.rival or 'its bar'}: {ratio(row.ratio)} ({bar(row)})" for row in short]
     return f"**What fell short.** {len(short)} of {len(judged)} bars:\n\n" + "\n".join(lines) + "\n"
+
+
+def _missing(kept: Mapping[str, Any]) -> list[str]:
+    """The benchmarks that nothing is kept of."""
+    left = [f"{one.title} (`{name}`)" for name, one in benchmarks().items() if name not in kept]
+    return [f"**Not measured yet**: {', '.join(left)}.\n"] if left else []
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -144,6 +144,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     text = page.page(kept)
     assert "2 of 2 bars" in text
     assert "failed: ValueError: no such thing" in text
+    assert "**Not measured yet**: Far (`far`)." in text
 
 
 def test_every_benchmark_is_listed_once():
