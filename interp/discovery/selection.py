@@ -26,15 +26,46 @@ HOWS = ("top", "greedy", "connected")
 
 
 def select(scores: EdgeScores | NodeScores, n: int, *, how: str = "top", by: str = "size", loose_ends: bool = False,
-           name: str = "", citation: str = "") -> Circuit:
-    """The circuit of the ``n`` best edges (or nodes, of node scores) by mean over prompts; see ``choose``."""
-    chosen = choose(scores, n, how=how, by=by, loose_ends=loose_ends)
+           places: bool = False, name: str = "", citation: str = "") -> Circuit:
+    """The circuit of the ``n`` best edges (or nodes, of node scores) by mean over prompts; see ``choose``.
+
+    Args:
+        places: choose among the parts of edges at the places that were scored (``EdgeScores.places``), how="top" alone. Ends
+            are loose if the edge is, whatever its places: which tokens attention connects the scores do not say.
+    """
+    chosen = {None: choose(scores, n, how=how, by=by, loose_ends=loose_ends)} if not places else _at_places(
+        scores, n, how, by, loose_ends)
     found = scores.provenance
-    made: dict[str, Any] = {"method": found.measure, "options": dict(found.options), "metric": found.metric,
-                            "select": {"n": n, "how": how, "by": by, "loose_ends": loose_ends}, "model": dict(found.model),
-                            "task": dict(found.task), "versions": dict(found.versions), "date": found.date}
-    return circuit_of(scores.edges, chosen, name=name, model=str(found.model.get("name", "")),
-                      task=str(found.task.get("name", "")), citation=citation, provenance=made)
+    picked = {"n": n, "how": how, "by": by, "loose_ends": loose_ends, "places": places}
+    made: dict[str, Any] = {"method": found.measure, "options": dict(found.options), "select": picked,
+                            "metric": found.metric, "model": dict(found.model), "task": dict(found.task),
+                            "versions": dict(found.versions), "date": found.date}
+    edges = (edge for place, mask in chosen.items() for edge in circuit_of(scores.edges, mask, position=place).edges)
+    return Circuit(edges=tuple(edges), name=name, model=str(found.model.get("name", "")),
+                   task=str(found.task.get("name", "")), citation=citation, provenance=made)
+
+
+def _at_places(scores: EdgeScores | NodeScores, n: int, how: str, by: str, loose_ends: bool) -> dict[str | None, np.ndarray]:
+    """The ``n`` best pairs of place and edge, as a mask of edges by place."""
+    if isinstance(scores, NodeScores) or not scores.places:
+        raise InterpError("select edges by place", "these scores have no places", "score with positions=...")
+    if how != "top":
+        raise InterpError(f"select edges by place and by {how!r}", "which tokens attention connects is not known",
+                          "use how='top'")
+    stacked = np.concatenate(list(scores.places.values()))
+    chosen = _mask(len(stacked), best(_key(stacked.mean(1), n, by), n)).reshape(len(scores.places), -1)
+    kept = chosen if loose_ends else chosen & prune(scores.edges, chosen.any(0))
+    return dict(zip(scores.places, kept, strict=True))
+
+
+def _key(mean: np.ndarray, n: int, by: str) -> np.ndarray:
+    """What edges are ranked by; -inf where there is no score."""
+    if by not in ("size", "value"):
+        raise unknown("order of scores", str(by), ["size", "value"])
+    if not 1 <= n <= len(mean):
+        raise InterpError(f"select {n} of {len(mean)} edges or nodes", "that is none, or more than there are",
+                          f"choose between 1 and {len(mean)}")
+    return np.where(np.isfinite(mean), np.abs(mean) if by == "size" else mean, -np.inf)
 
 
 def choose(scores: EdgeScores | NodeScores, n: int, *, how: str = "top", by: str = "size", loose_ends: bool = False
@@ -47,13 +78,7 @@ def choose(scores: EdgeScores | NodeScores, n: int, *, how: str = "top", by: str
     """
     if how not in HOWS:
         raise unknown("way of selecting edges", str(how), list(HOWS))
-    if by not in ("size", "value"):
-        raise unknown("order of scores", str(by), ["size", "value"])
-    mean = scores.mean()
-    if not 1 <= n <= len(mean):
-        raise InterpError(f"select {n} of {len(mean)} edges or nodes", "that is none, or more than there are",
-                          f"choose between 1 and {len(mean)}")
-    key = np.where(np.isfinite(mean), np.abs(mean) if by == "size" else mean, -np.inf)
+    key = _key(scores.mean(), n, by)
     if isinstance(scores, NodeScores):
         if how != "top":
             raise InterpError(f"select nodes by {how!r}", "only edges lead from one to the next", "use how='top'")

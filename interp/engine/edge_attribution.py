@@ -20,7 +20,7 @@ from interp.core.provenance import Provenance, collect_code, collect_versions, n
 from interp.core.registry import unknown
 from interp.engine.edge_runs import Graph, Slopes, Written, graph_of, run_graph
 from interp.engine.edges import EdgeScores
-from interp.engine.prompts import chunks, side, sides
+from interp.engine.prompts import Prompts, chunks, selected, side, sides
 from interp.models.norm_slope import norm_slope
 from interp.tasks.metrics import Metric, metric_of
 
@@ -29,7 +29,8 @@ MEMORY = 2**28
 
 
 def edge_attribution(model: Any, batch: Any, *, direction: Literal["noising", "denoising"] = "noising",
-                     sign: Literal["importance", "change"] = "importance", metric: str | Metric | None = None,
+                     sign: Literal["importance", "change"] = "importance",
+                     positions: str | tuple[str, ...] | None = None, metric: str | Metric | None = None,
                      batch_size: int | None = None) -> EdgeScores:
     """Estimate of what patching each edge does to the metric: every sender into every receiver, per prompt.
 
@@ -44,6 +45,9 @@ def edge_attribution(model: Any, batch: Any, *, direction: Literal["noising", "d
       agree for denoising; for noising ``change`` is the negative, (corrupt − clean) · gradient, as Syed et al. and Hanna et
       al. 2024 write it (their metric is a loss: what lowers the logit difference raises it).
 
+    ``positions`` asks for the parts of places besides (``EdgeScores.places``): ``"each"`` token, a named span or ``end``, or
+    several. The parts of all tokens add up to ``values``.
+
     Behind a post-norm, a head's difference goes through the norm's derivative at the run where the gradient is taken; an
     MLP's is what it really adds to the residual stream.
 
@@ -56,6 +60,8 @@ def edge_attribution(model: Any, batch: Any, *, direction: Literal["noising", "d
     graph, measured = graph_of(model), batch.metric if metric is None else metric_of(metric)
     on, source = ("clean", "corrupt") if direction == "noising" else ("corrupt", "clean")
     runs = sides(model, batch)
+    masks = places_of(side(runs, on), positions)
+    parts = {name: np.empty((len(graph.edges), batch.n)) for name in masks}
     values, baselines = np.empty((len(graph.edges), batch.n)), {"clean": np.empty(batch.n), "corrupt": np.empty(batch.n)}
     for rows in chunks(model, side(runs, on), batch_size, graph=True):
         part = batch.subset(rows.tolist())
@@ -63,12 +69,23 @@ def edge_attribution(model: Any, batch: Any, *, direction: Literal["noising", "d
         there, _ = run_graph(graph, runs[source], part, measured, slopes=False)
         here, slopes = run_graph(graph, runs[on], part, measured, slopes=True)
         clean, corrupt = (here, there) if on == "clean" else (there, here)
-        values[:, rows.numpy()] = products(graph, clean, corrupt, here, slopes).cpu().double().numpy()
+        values[:, rows.numpy()] = products(graph, clean, corrupt, here, slopes).numpy()
+        for name, mask in masks.items():
+            parts[name][:, rows.numpy()] = products(graph, clean, corrupt, here, slopes, tokens=mask[rows]).numpy()
         baselines[on][rows.numpy()], baselines[source][rows.numpy()] = here.metric.numpy(), there.metric.numpy()
     flip = sign == "change" and direction == "noising"
-    options = {"direction": direction, "sign": sign}
-    return EdgeScores(graph.edges, -values if flip else values,
-                      provenance(model, batch, "edge_attribution", options, measured, direction, baselines), baselines)
+    options = {"direction": direction, "sign": sign} | ({} if positions is None else {"positions": positions})
+    made = provenance(model, batch, "edge_attribution", options, measured, direction, baselines)
+    return EdgeScores(graph.edges, -values if flip else values, made, baselines,
+                      places={name: -part if flip else part for name, part in parts.items()})
+
+
+def places_of(prompts: Prompts, positions: str | tuple[str, ...] | None) -> dict[str, Tensor]:
+    """The tokens of each place that was asked for, by name: bool [prompt, position]; tokens are named by their number."""
+    if positions == "each":
+        return {str(i): selected(prompts, i).cpu() for i in range(int(prompts.mask.sum(1).max()))}
+    names = () if positions is None else (positions,) if isinstance(positions, str) else positions
+    return {name: selected(prompts, name).cpu() for name in names}
 
 
 def check_options(batch: Any, direction: str, sign: str = "importance") -> None:
@@ -89,30 +106,39 @@ def provenance(model: Any, batch: Any, measure: str, options: dict[str, Any], me
         device=str(model.device), date=now(), code=collect_code())
 
 
-def products(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes, *, secant: bool = False) -> Tensor:
+def products(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes, *, secant: bool = False,
+             tokens: Tensor | None = None) -> Tensor:
     """Σ over positions (clean − corrupt) · slope for every edge, float64 [edge, n]; ``at``: the run that the slopes are of.
 
     ``secant``: a head's difference goes through a post-norm by the secant between the two runs, so that heads add up, not by
-    the derivative at ``at``.
+    the derivative at ``at``. ``tokens``: what senders write at these alone, bool [n, position].
     """
     n, length, width = clean.embed.shape
     differ = (clean.embed != corrupt.embed).flatten(2).any(-1).any(0)
-    if not bool(differ.any()):
+    if tokens is not None:
+        tokens = tokens.to(clean.embed.device)
+    if not bool(differ.any()) or (tokens is not None and not bool(tokens.any())):
         return torch.zeros(len(graph.edges), n, dtype=torch.float64)
     first = int(differ.nonzero()[0]) if graph.attention == "self" else 0
+    within = torch.arange(first, length)
+    if tokens is not None:
+        columns = tokens.any(0).nonzero().flatten()
+        within = within[max(first, int(columns[0])) - first:max(0, int(columns[-1]) + 1 - first)]
+    if not len(within):
+        return torch.zeros(len(graph.edges), n, dtype=torch.float64)
     bytes_of_token = 4 * width * (len(graph.edges.senders) + 3 * graph.edges.n_heads)
-    tokens = max(1, MEMORY // bytes_of_token)
+    most = max(1, MEMORY // bytes_of_token)
     total = torch.zeros(len(graph.edges), n, dtype=torch.float64)
-    for rows in torch.arange(n).split(max(1, tokens // length)):
-        for places in torch.arange(first, length).split(tokens):
+    for rows in torch.arange(n).split(max(1, most // length)):
+        for places in within.split(most):
             where = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(places[0]), int(places[-1]) + 1)
-            blocks = list(_blocks(graph, clean, corrupt, at, slopes, where, secant))
+            blocks = list(_blocks(graph, clean, corrupt, at, slopes, where, secant, tokens))
             total[:, where[0]] += torch.cat([block.permute(2, 1, 0).flatten(0, 1) for block in blocks]).cpu().double()
     return total
 
 
 def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes, where: tuple[slice, slice],
-            secant: bool) -> Iterator[Tensor]:
+            secant: bool, tokens: Tensor | None) -> Iterator[Tensor]:
     """Scores at some prompts and positions, [n, sender, receiver] for each reading point in order."""
     edges, model = graph.edges, graph.model
     wide = torch.promote_types(clean.embed.dtype, torch.float32)
@@ -122,8 +148,18 @@ def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes:
 
     n, length, width = cut(clean.embed).shape
     written = torch.empty(len(edges.senders), n, length, width, dtype=wide, device=clean.embed.device)
+    chosen = None if tokens is None else tokens[where].to(wide)[..., None]
+    count = 0
+
+    def send(start: int, *, stop: int) -> None:
+        """Senders up to ``stop`` have written; of what they wrote, the chosen tokens count."""
+        nonlocal count
+        if chosen is not None:
+            written[start:stop] *= chosen
+        count = stop
+
     written[0] = cut(clean.embed) - cut(corrupt.embed)
-    count = 1
+    send(0, stop=1)
 
     def against(reads: Tensor) -> Tensor:
         """[sender, n, position, d] · [receiver, n, position, d] summed over positions: [n, sender, receiver]."""
@@ -155,13 +191,13 @@ def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes:
             heads.copy_(ends[0].between(ends[1], heads))
         elif norm is not None:
             heads.copy_(norm_slope(norm, cut(at.attn_out[layer])).push(heads))
-        count += edges.n_heads
+        send(count, stop=count + edges.n_heads)
         if mlp is not None:
             if mlp_scores is None:
                 mlp_scores = against(mlp.slope(cut(at.streams["mlp", layer])).pull(cut(slopes.mlp[layer]))[None])
             yield mlp_scores
             written[count] = cut(clean.mlp[layer]) - cut(corrupt.mlp[layer])
-            count += 1
+            send(count, stop=count + 1)
     yield against(cut(slopes.output)[None])
 
 

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from interp.core.registry import unknown
-from interp.engine.edge_attribution import check_options, products, provenance
-from interp.engine.edge_runs import Graph, Key, Written, graph_of, run_graph
+from interp.engine.edge_attribution import check_options, places_of, products, provenance
+from interp.engine.edge_runs import Graph, Key, Slopes, Written, graph_of, run_graph
 from interp.engine.edges import EdgeScores
 from interp.engine.edits import Edit
 from interp.engine.path_integral import Evaluate, PathIntegral, Point, check, integrate, warn_if_incomplete
@@ -45,7 +45,7 @@ def integrated_edges(model: Any, batch: Any, path: Literal["mask", "activation",
                      direction: Literal["noising", "denoising"] = "noising", metric: str | Metric | None = None,
                      steps: int = 8, tolerance: float | None = 0.01, budget: int = 64,
                      rule: Literal["trapezoid", "left", "right"] = "trapezoid", over: Literal["own", "all"] = "own",
-                     batch_size: int | None = None) -> EdgeScores:
+                     positions: str | tuple[str, ...] | None = None, batch_size: int | None = None) -> EdgeScores:
     """Integrated gradients of every edge (see the module): ``values[edge, prompt]``, larger = matters more.
 
     ``notes`` hold per prompt ``difference`` (what the scores of a path should add up to, ``activation``: of all groups),
@@ -57,6 +57,7 @@ def integrated_edges(model: Any, batch: Any, path: Literal["mask", "activation",
         steps, tolerance, budget, rule: as for ``interp.engine.path_integral.integrate``; per path and prompt. A tolerance of
             None takes ``steps`` and no more; a budget that is spent warns.
         over: for ``activation``: slopes along a sender's own path, or the mean over the paths of all groups.
+        positions: parts of places besides, as for ``edge_attribution``; the path is that of all tokens.
 
     Raises:
         InterpError: unaligned prompts; a metric without gradient; an architecture without known reading points.
@@ -70,18 +71,20 @@ def integrated_edges(model: Any, batch: Any, path: Literal["mask", "activation",
     graph, measured = graph_of(model), batch.metric if metric is None else metric_of(metric)
     on = "clean" if direction == "noising" else "corrupt"
     points = steps + 1 if tolerance is None else budget
-    most = max(1, MEMORY // (4 * len(graph.edges) * points))
-    values, notes = np.empty((len(graph.edges), batch.n)), {}
+    tokens = places_of(side(sides(model, batch), on), positions)
+    most = max(1, MEMORY // (4 * len(graph.edges) * points * (1 + len(tokens))))
+    values, notes = np.empty((1 + len(tokens), len(graph.edges), batch.n)), {}
     baselines = {"clean": np.empty(batch.n), "corrupt": np.empty(batch.n)}
     made: list[PathIntegral] = []
     pieces = chunks(model, side(sides(model, batch), on), batch_size, graph=True)
     for rows in (some for piece in pieces for some in piece.split(most)):
-        part = _part(graph, batch.subset(rows.tolist()), measured, on)
+        part = _part(graph, batch.subset(rows.tolist()), measured, on, [mask[rows] for mask in tokens.values()])
         found = [integrate(evaluate, len(rows), steps=steps, tolerance=tolerance, budget=budget, rule=rule)
                  for evaluate in part.paths(path, over)]
         made += found
         share = len(found) if path == "activation" and over == "all" else 1
-        values[:, rows.numpy()] = sum(part.spread(k, one.parts.T, path, over) for k, one in enumerate(found)) / share
+        scored = (part.spread(k, np.moveaxis(one.parts, 0, -1), path, over) for k, one in enumerate(found))
+        values[..., rows.numpy()] = sum(scored) / share
         for name, run in part.runs.items():
             baselines[name][rows.numpy()] = run.metric.numpy()
         for name, joined in (("difference", sum(one.difference for one in found)), ("residual", _residual(found)),
@@ -91,8 +94,9 @@ def integrated_edges(model: Any, batch: Any, path: Literal["mask", "activation",
     warn_if_incomplete(_joined(made), tolerance, budget, f"integrated gradients of edges along the {path} path")
     options = {"path": path, "direction": direction, "steps": steps, "tolerance": tolerance, "budget": budget, "rule": rule,
                "over": over}
+    options |= {} if positions is None else {"positions": positions}
     asked = provenance(model, batch, "integrated_edges", options, measured, direction, baselines)
-    return EdgeScores(graph.edges, values, asked, baselines, notes)
+    return EdgeScores(graph.edges, values[0], asked, baselines, notes, dict(zip(tokens, values[1:], strict=True)))
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class _Part:
     on: str
     prompts: Mapping[str, Prompts]
     runs: Mapping[str, Written]
+    tokens: Sequence[Tensor]
 
     def paths(self, path: str, over: str) -> Iterator[Evaluate]:
         """What each path of that kind evaluates."""
@@ -128,11 +133,11 @@ class _Part:
         return found
 
     def spread(self, k: int, parts: np.ndarray, path: str, over: str) -> np.ndarray:
-        """Scores of the k-th path's edges [edge, prompt] among those of all edges."""
+        """Scores of the k-th path's edges [whole and places, edge, prompt] among those of all edges."""
         if path != "activation" or over == "all":
             return parts
-        values = np.zeros((len(self.graph.edges), parts.shape[1]))
-        values[self.groups()[k][1]] = parts
+        values = np.zeros((len(parts), len(self.graph.edges), parts.shape[2]))
+        values[:, self.groups()[k][1]] = parts
         return values
 
     def written(self, site: Site, run: Written) -> Tensor:
@@ -153,8 +158,14 @@ class _Part:
         here, slopes = run_graph(self.graph, self.prompts[self.on].take(taken), self.batch.subset(rows.tolist()),
                                  self.metric, slopes=True, mix=mix)
         clean, corrupt = (here, there) if self.on == "clean" else (there, here)
-        scores = products(self.graph, clean, corrupt, here, slopes, secant=True)
-        return Point(here.metric.numpy(), _kept(scores, here), scores.sum(0).numpy())
+        scores = self.scored(taken, clean, corrupt, here, slopes, secant=True)
+        return Point(here.metric.numpy(), _kept(scores, here), scores[0].sum(0).numpy())
+
+    def scored(self, rows: Tensor, clean: Written, corrupt: Written, at: Written, slopes: Slopes, *, secant: bool = False
+               ) -> Tensor:
+        """Products over all tokens, then over those of each place: [whole and places, edge, n]."""
+        return torch.stack([products(self.graph, clean, corrupt, at, slopes, secant=secant, tokens=tokens)
+                            for tokens in (None, *(mask[rows] for mask in self.tokens))])
 
     def along(self, group: tuple[Site, np.ndarray], everything: bool) -> Evaluate:
         """What a group wrote moves from corrupt to clean; scores of its edges, or with those slopes of all edges."""
@@ -172,21 +183,22 @@ class _Part:
             here, slopes = run_graph(self.graph, self.prompts[self.on].take(taken), self.batch.subset(rows.tolist()),
                                      self.metric, slopes=True, edits=edits)
             ends = (_take(self.runs[name], taken) for name in ("clean", "corrupt"))
-            scores = products(self.graph, *ends, here, slopes)
-            return Point(here.metric.numpy(), _kept(scores if everything else scores[own], here), scores[own].sum(0).numpy())
+            scores = self.scored(taken, *ends, here, slopes)
+            rate = scores[0, own].sum(0).numpy()
+            return Point(here.metric.numpy(), _kept(scores if everything else scores[:, own], here), rate)
 
         return evaluate
 
 
-def _part(graph: Graph, batch: Any, metric: Any, on: str) -> _Part:
+def _part(graph: Graph, batch: Any, metric: Any, on: str, tokens: Sequence[Tensor]) -> _Part:
     prompts = sides(graph.model, batch)
     runs = {name: run_graph(graph, prompts[name], batch, metric, slopes=False)[0] for name in ("clean", "corrupt")}
-    return _Part(graph, batch, metric, on, prompts, runs)
+    return _Part(graph, batch, metric, on, prompts, runs, tokens)
 
 
 def _kept(scores: Tensor, of: Written) -> np.ndarray:
-    """Scores of one point as they are kept: [prompt, edge], as precise as the run was."""
-    return scores.T.to(torch.promote_types(of.embed.dtype, torch.float32)).numpy()
+    """Scores of one point as they are kept: [prompt, whole and places, edge], as precise as the run was."""
+    return scores.movedim(-1, 0).to(torch.promote_types(of.embed.dtype, torch.float32)).numpy()
 
 
 def _take(run: Written, rows: Tensor) -> Written:

@@ -11,7 +11,7 @@ senders before layer l::
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,7 @@ from interp.core.circuit import Edge, Node
 from interp.core.errors import InterpError
 from interp.core.intervals import bootstrap
 from interp.core.provenance import Provenance
+from interp.core.registry import unknown
 
 SENDERS = ("embed", "head", "mlp")
 RECEIVERS = ("q", "k", "v", "mlp", "output")
@@ -173,6 +174,8 @@ class EdgeScores:
         provenance: what was asked.
         baselines: the metric of the unchanged runs per prompt, ``clean`` and ``corrupt`` [prompt].
         notes: further facts per prompt or of the whole computation, e.g. ``residual`` [prompt].
+        places: name of a place (a span, ``end``, or the number of a token) -> the part of ``values`` that senders write
+            there, [edge, prompt]; keys and values that a head reads from a place count there, wherever the head stands.
     """
 
     edges: Edges
@@ -180,6 +183,7 @@ class EdgeScores:
     provenance: Provenance
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or len(self.values) != len(self.edges):
@@ -190,6 +194,12 @@ class EdgeScores:
     def n_prompts(self) -> int:
         """Number of prompts."""
         return self.values.shape[1]
+
+    def at(self, place: str) -> "EdgeScores":
+        """The scores of one place, in the form of scores of all."""
+        if place not in self.places:
+            raise unknown("place of these scores", place, list(self.places))
+        return replace(self, values=self.places[place], places={})
 
     def mean(self) -> np.ndarray:
         """Mean over prompts, [edge]."""

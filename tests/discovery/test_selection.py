@@ -112,9 +112,27 @@ def test_a_circuit_says_how_it_was_made():
     found = scores(**GOOD)
     circuit = select(found, 4, name="c", citation="nobody")
     assert circuit.provenance["method"] == "by hand"
-    assert circuit.provenance["select"] == {"n": 4, "how": "top", "by": "size", "loose_ends": False}
+    assert circuit.provenance["select"] == {"n": 4, "how": "top", "by": "size", "loose_ends": False, "places": False}
     assert (circuit.name, circuit.model, circuit.task, circuit.citation) == ("c", "m", "t", "nobody")
     np.testing.assert_array_equal(mask_of(EDGES, circuit), choose(found, 4))
+
+
+def test_places():
+    found = scores(**GOOD)
+    parts = {"S": np.zeros_like(found.values), "end": found.values.copy()}
+    parts["S"][EDGES.index("embed->L0H0.v")] = 7
+    parts["end"][EDGES.index("embed->L0H0.v")] = -2
+    placed = EdgeScores(EDGES, found.values, MADE, places=parts)
+    assert {str(edge) for edge in select(placed, 5, places=True).edges} == {
+        "embed@S->L0H0.v", "embed@end->L0H0.v", "L0H0@end->mlp0@end.mlp", "mlp0@end->logits@end.out"}
+    np.testing.assert_array_equal(placed.at("S").values, parts["S"])
+    for wrong in ({"how": "greedy"}, {"by": "name"}):
+        with pytest.raises(InterpError):
+            select(placed, 3, places=True, **wrong)
+    with pytest.raises(InterpError, match="no places"):
+        select(found, 3, places=True)
+    with pytest.raises(InterpError, match="place"):
+        placed.at("nowhere")
 
 
 @pytest.mark.parametrize("options", [{"n": 0}, {"n": 10**6}, {"n": 1, "how": "best"}, {"n": 1, "by": "name"}])

@@ -206,3 +206,36 @@ def _node(node) -> str:
     into = {"q_input": "q", "k_input": "k", "v_input": "v"}.get(node.kind)
     return {"embed": "embed", "mlp_out": f"mlp{node.layer}", "mlp_in": f"mlp{node.layer}.mlp", "logits": "logits.out"}.get(
         node.kind, f"L{node.layer}H{node.head}" + ("" if into is None else f".{into}"))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])
+def test_parts_of_places_add_up_and_are_what_is_written_there(architecture):
+    """Each token alone; one part by patching the sender's writing at that token alone, to first order, by plain hooks."""
+    model, batch = model_of(architecture), batch_of()
+    whole = edge_attribution(model, batch)
+    each = edge_attribution(model, batch, positions="each")
+    np.testing.assert_array_equal(each.values, whole.values)
+    np.testing.assert_allclose(sum(each.places.values()), whole.values, rtol=1e-4, atol=1e-6)
+    assert list(each.places) == [str(i) for i in range(9)]
+    named = edge_attribution(model, batch, positions=("S", "phrase", "end"), batch_size=1)
+    np.testing.assert_allclose(named.at("S").values[:, [0, 2]], each.at("2").values[:, [0, 2]], rtol=1e-3, atol=1e-5)
+    phrase = each.at("4").values[:, 1] + each.at("5").values[:, 1] + each.at("6").values[:, 1]
+    np.testing.assert_allclose(named.at("phrase").values[:, 1], phrase, rtol=1e-3, atol=1e-5)
+    assert np.abs(each.at("0").values).max() == 0 < np.abs(named.at("end").values).max()
+
+
+def test_a_part_by_hooks():
+    model, plain, step = interp.load(tiny("gpt2"), dtype=torch.float64, verify=False), PlainEdges("gpt2"), 3e-3
+    batch = equal_length_batch(n=1, length=6)
+    scores = edge_attribution(model, batch, positions="each")
+    clean, corrupt = batch.clean.ids[0].tolist(), batch.corrupt.ids[0].tolist()
+    here, there = plain.writes(clean), plain.writes(corrupt)
+    for name in ("L0H1->L1H2.k", "embed->L0H0.v", "mlp0->mlp1.mlp"):
+        sender, receiver = parse(name)
+        for place in (2, 4, 5):
+            mask = torch.zeros(6, 1, dtype=torch.float64)
+            mask[place] = 1
+            moved = [mask * plain.difference(here, there, sender, sign * step) for sign in (1, -1)]
+            ends = [logit_difference(plain.logits(clean, receiver, move)) for move in moved]
+            found = scores.at(str(place)).values[scores.edges.index(name), 0]
+            assert found == pytest.approx(-(ends[0] - ends[1]) / (2 * step), rel=1e-2, abs=1e-4), (name, place)

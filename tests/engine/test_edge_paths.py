@@ -176,6 +176,18 @@ def test_batches_padding_and_memory_change_nothing(models, monkeypatch):
             np.testing.assert_allclose(other.notes["residual"], whole.notes["residual"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_parts_of_places_add_up(path, models):
+    model, batch = models["gemma2"], batch_of(rows=[0, 1])
+    options = {"steps": 2, "tolerance": None}
+    whole, each = (integrated_edges(model, batch, path, positions=positions, **options) for positions in (None, "each"))
+    np.testing.assert_array_equal(each.values, whole.values)
+    np.testing.assert_allclose(sum(each.places.values()), whole.values, rtol=1e-4, atol=1e-6)
+    named = integrated_edges(model, batch, path, positions=("S", "end"), batch_size=1, **options)
+    np.testing.assert_allclose(named.at("S").values[:, 0], each.at("2").values[:, 0], rtol=1e-3, atol=1e-5)
+    assert np.abs(named.at("end").values).max() > 0.01
+
+
 @pytest.mark.parametrize("centred", [True, False])
 def test_parts_of_a_step_through_a_norm_add_up(centred):
     norm = torch.nn.LayerNorm(8, dtype=torch.float64) if centred else torch.nn.RMSNorm(8, dtype=torch.float64)

@@ -19,6 +19,11 @@ from interp.tasks.metrics import Metric
     cost="two forward passes and one backward pass, and products of about half a forward pass",
 )
 def eap(model: Any, batch: Any, *, direction: Literal["noising", "denoising"] = "noising",
-        metric: str | Metric | None = None, batch_size: int | None = None) -> EdgeScores:
-    """First-order estimate of patching every edge, from one gradient at the clean (noising) or corrupted run (denoising)."""
-    return edge_attribution(model, batch, direction=direction, metric=metric, batch_size=batch_size)
+        positions: str | tuple[str, ...] | None = None, metric: str | Metric | None = None,
+        batch_size: int | None = None) -> EdgeScores:
+    """First-order estimate of patching every edge, from one gradient at the clean (noising) or corrupted run (denoising).
+
+    Args:
+        positions: parts of places besides (``scores.at("end")``): ``"each"`` token, a named span, or several.
+    """
+    return edge_attribution(model, batch, direction=direction, positions=positions, metric=metric, batch_size=batch_size)

@@ -20,8 +20,8 @@ from interp.tasks.metrics import Metric
     cost="two forward passes, and steps + 1 up to budget times a forward and a backward pass, per prompt as it needs them",
 )
 def mask_ig(model: Any, batch: Any, *, direction: Literal["noising", "denoising"] = "noising", steps: int = 4,
-            tolerance: float | None = 0.01, budget: int = 64, metric: str | Metric | None = None,
-            batch_size: int | None = None) -> EdgeScores:
+            tolerance: float | None = 0.01, budget: int = 64, positions: str | tuple[str, ...] | None = None,
+            metric: str | Metric | None = None, batch_size: int | None = None) -> EdgeScores:
     """Integrated gradients of all edge masks from 0 to 1, halving the path where the sum misses the true difference."""
     return integrated_edges(model, batch, "mask", direction=direction, metric=metric, steps=steps, tolerance=tolerance,
-                            budget=budget, batch_size=batch_size)
+                            budget=budget, positions=positions, batch_size=batch_size)
