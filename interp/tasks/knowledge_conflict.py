@@ -13,7 +13,8 @@
   own sentences.
 
 With the same seed all kinds ask the same facts in the same order, so that prompt i of one kind belongs to prompt i of the
-others. `interp.tasks.override` asks for what the context says; here the answer is what was learnt.
+others (no question comes twice before all have been asked). `interp.tasks.override` asks for what the context says; here
+the answer is what was learnt.
 """
 
 from __future__ import annotations
@@ -63,10 +64,14 @@ def generate(
         else tuple(choice_of(frame, tuple(QUESTIONS), "the frame") for frame in frames)
     )
     rng = random.Random(seed)
-    made = []
-    for _ in range(n):
+    made: list[PromptPair] = []
+    asked: set[tuple[str, str]] = set()
+    while len(made) < n:
         frame = rng.choice(chosen)
         (country, capital), (other, other_capital), (_, stated) = rng.sample(known, 3)
+        if (frame, country) in asked:
+            continue
+        asked = asked | {(frame, country)} if len(asked) + 1 < len(chosen) * len(known) else set()
         made.append(
             PromptPair(
                 clean=_prompt(kind, frame, country, stated),

@@ -32,7 +32,7 @@ def plain(width, heads, vocabulary=10):
 @pytest.fixture(scope="module")
 def scanning():
     """Tokens 4 and 5 stand before answer 8 only, 6 and 7 before 9 only, 2 before both. Head 0 attends evenly; head 1 has a
-    score of ln 3 more for tokens 4 to 7; head 2 sees the common token alone. A prompt: 2 2 2, one distinct token, the query."""
+    score of ln 3 more for tokens 4 to 7; head 2 sees the common token alone. A prompt: 2, a distinct one, 2, 2, query."""
     network = plain(10, 3)
     attention = network.model.layers[0].self_attn
     with torch.no_grad():
