@@ -26,9 +26,8 @@ from interp.engine.prompts import Prompts, side, sides
 from interp.models.backend import Stack
 from interp.models.sites import SQUARE, Site
 
-BLOCK_MEMORY = 2**26
-"""Bytes that the scores and patterns of one block of one layer may take together (three tensors of one shape, estimated).
-Each then stays below the 32 MiB from which glibc takes new pages for every tensor."""
+BLOCK_MEMORY = 2**27
+"""Bytes that the scores and patterns of one block of one layer may take together (three tensors of one shape, estimated)."""
 FEWEST_ROWS = 16
 MOST_ROWS = 1024
 

@@ -21,7 +21,7 @@ from interp.measures.sink_statistics import Received, check_count, known_late, o
         "T = 64; the provenance says how much here). An indicator without the share of rows (value='rows') does not make a "
         "sink head."
     ),
-    cost="one forward pass; in decoders read in blocks of rows, some 64 MiB of attention at a time, elsewhere by layer",
+    cost="one forward pass; in decoders read in blocks of rows, some 128 MiB of attention at a time, elsewhere by layer",
     about="attention",
 )
 def first_token_sink(

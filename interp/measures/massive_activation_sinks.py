@@ -23,7 +23,7 @@ from interp.measures.sink_statistics import over_prompts, received
         "That the head needs these tokens: attention to them moves little (their values are small). Where no dimension is "
         "massive (the provenance lists those found) there is nothing to attend to, and zero says no more than that."
     ),
-    cost="one forward pass; in decoders read in blocks of rows, some 64 MiB of attention at a time, elsewhere by layer",
+    cost="one forward pass; in decoders read in blocks of rows, some 128 MiB of attention at a time, elsewhere by layer",
     about="attention",
 )
 def massive_activation_sinks(

@@ -20,7 +20,7 @@ from interp.measures.sink_statistics import over_prompts, received
         "Anything in a model without a massive first token: its window is then wherever the norm grows most (the provenance "
         "says how massive the primary sink is)."
     ),
-    cost="one forward pass; in decoders read in blocks of rows, some 64 MiB of attention at a time, elsewhere by layer",
+    cost="one forward pass; in decoders read in blocks of rows, some 128 MiB of attention at a time, elsewhere by layer",
     about="attention",
 )
 def secondary_sinks(

@@ -17,7 +17,7 @@ from interp.measures.token_kinds import KINDS, token_kinds
     ),
     source="ours, with α of Gu et al. 2025; that [SEP] and full stops draw attention: Clark et al. 2019",
     does_not_show="Why: kinds differ in place and number too; full stops come late, the first token has the most queries.",
-    cost="one forward pass; in decoders read in blocks of rows, some 64 MiB of attention at a time, elsewhere by layer",
+    cost="one forward pass; in decoders read in blocks of rows, some 128 MiB of attention at a time, elsewhere by layer",
     about="attention",
 )
 def sink_by_token_kind(

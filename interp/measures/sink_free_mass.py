@@ -15,7 +15,7 @@ from interp.measures.sinks_anywhere import find_sinks
     formula="mean over rows i of Σ_{k ∉ S} A[i, k]; S: the first token, or the sinks by one of the published thresholds",
     source="ours; S as in Gu et al. 2025, Yu et al. 2024 (ACT) and Kang et al. 2025 (VAR)",
     does_not_show="Which of the other tokens the head looks at, and whether what it moves from them is used.",
-    cost="one forward pass; in decoders read in blocks of rows, some 64 MiB of attention at a time, elsewhere by layer",
+    cost="one forward pass; in decoders read in blocks of rows, some 128 MiB of attention at a time, elsewhere by layer",
     about="attention",
 )
 def sink_free_mass(

@@ -24,7 +24,7 @@ from interp.models.backend import Stack
     does_not_show=(
         "How much attention follows from it: among many keys the margin must grow with the logarithm of their number."
     ),
-    cost="one forward pass; in decoders read in blocks of rows, some 64 MiB of attention at a time, elsewhere by layer",
+    cost="one forward pass; in decoders read in blocks of rows, some 128 MiB of attention at a time, elsewhere by layer",
     about="attention",
 )
 def sink_key_bias(

@@ -22,7 +22,7 @@ Spared = Literal["none", "first token", "first detected"]
         "What a sink is for: ACT finds that some help and some harm. Keys near the end are seen by few queries, so that a "
         "head which looks at its own neighbourhood has sinks there by this count alone (late_keys='left out' drops them)."
     ),
-    cost="one forward pass; in decoders read in blocks of rows, some 64 MiB of attention at a time, elsewhere by layer",
+    cost="one forward pass; in decoders read in blocks of rows, some 128 MiB of attention at a time, elsewhere by layer",
     about="attention",
 )
 def sinks_anywhere(

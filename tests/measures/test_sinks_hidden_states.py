@@ -1,5 +1,7 @@
 """Sinks found by hidden states, planted in the residual stream by hand: which tokens, where, what they receive."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sink_models import patterned, scores_of, texts, uniform
 import interp
 from interp.core.errors import InterpError
 from interp.measures.massive_tokens import default_first_layer, default_tau
+from interp.measures.secondary_tokens import secondary_tokens
 
 T, SPARE = 16, 64
 
@@ -160,3 +163,16 @@ def test_without_massive_tokens_the_tables_say_so():
     assert scores.provenance.options["massive_dimensions"] == []
     assert not scores.values.any()
     assert interp.measures.sink_table(model, texts(model, T)).attrs["primary_norm_ratio"] < 1.2
+
+
+@pytest.mark.parametrize("rule", ["published", "scaled"])
+def test_both_rules_are_one_at_the_published_depth(rule):
+    """48 layers; tokens 1 to 49 have the first token's direction in as many layers as their place says."""
+    read = np.ones((49, 49, 2))
+    read[1:48, 0, 0] = 500
+    read[:, 1:, 1] = [[1.0 if 1 <= layer <= token else 0.0 for token in range(1, 49)] for layer in range(49)]
+    of = secondary_tokens(SimpleNamespace(extra={"directions": read}), 48, rule=rule, candidates=(0,))
+    assert of.window == (1, 48)
+    assert of.lifetime[1:48].tolist() == list(range(1, 48))
+    want = ["noise"] * 4 + ["secondary"] * (32 - 4) + ["primary"] * (48 - 33)
+    assert of.label[1:48].tolist() == want
