@@ -53,7 +53,7 @@ class HeadTypes:
     def heads(self, role: str) -> list[str]:
         """Labels of the heads that have this role, as their type or besides it."""
         names = self.table["roles"].map(lambda roles: role in roles)
-        return self.table.loc[names, "head"].tolist()
+        return [str(head) for head in self.table.loc[names, "head"]]
 
 
 def call_types(roles: Mapping[str, Role], *, attention: str = "self", confidence: float = 0.95, in_texts: float = 0.5,
@@ -73,7 +73,8 @@ def call_types(roles: Mapping[str, Role], *, attention: str = "self", confidence
                           "give evidence for some role, and a share from 0 up to (not including) 1")
     found = {name: _judged(role, confidence, in_texts, n_boot, seed) for name, role in roles.items()}
     n_layers, n_heads = next(iter(next(iter(roles.values())).values.values())).shape[:2]
-    rows, evidence = [], []
+    rows: list[dict[str, object]] = []
+    evidence: list[dict[str, object]] = []
     for layer, index in np.ndindex(n_layers, n_heads):
         head = str(Head(layer, index, attention))
         called = [name for name, one in found.items() if one.called[layer, index]]
@@ -126,7 +127,8 @@ def _judged(role: Role, confidence: float, in_texts: float, n_boot: int, seed: i
 def _enough(passed: np.ndarray, able: np.ndarray, in_texts: float) -> np.ndarray:
     """Whether the role shows on enough of the texts that can tell (first axis)."""
     count = able.sum(0)
-    return (count > 0) & (passed.sum(0) > in_texts * count)
+    shown: np.ndarray = (count > 0) & (passed.sum(0) > in_texts * count)
+    return shown
 
 
 def _mean(values: Floats, draws: Floats) -> Floats:
@@ -135,7 +137,8 @@ def _mean(values: Floats, draws: Floats) -> Floats:
     total = np.einsum("bn,lhn->blh", draws, np.where(there, values, 0))
     number = np.einsum("bn,lhn->blh", draws, there.astype(np.float64))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return total / number
+        mean: Floats = total / number
+    return mean
 
 
 def _overall(raw: Mapping[str, Floats], layer: int, index: int) -> float:

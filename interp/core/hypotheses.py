@@ -128,4 +128,5 @@ def _paired(one: ArrayLike, other: ArrayLike) -> np.ndarray:
 def _kernel(x: np.ndarray) -> np.ndarray:
     distances = pdist(x[:, None])
     width = np.median(distances[distances > 0]) if (distances > 0).any() else 1.0
-    return np.exp(-(squareform(distances) ** 2) / (2 * width**2))
+    kernel: np.ndarray = np.exp(-(squareform(distances) ** 2) / (2 * width**2))
+    return kernel

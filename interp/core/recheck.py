@@ -83,9 +83,10 @@ def recheck(coarse: Floats, read: Callable[[Indices], Floats], k: int, *, confid
     if not exists.any(1).all() or not 1 <= k <= len(coarse):
         raise InterpError(f"certify the first {k} of {len(coarse)}", f"{int(exists.any(1).sum())} of them have a value",
                           "ask for at least one and at most all, of those that have a value")
-    values, fine = coarse.copy(), np.zeros(len(coarse), dtype=bool)
+    values = coarse.copy()
+    fine: Flags = np.zeros(len(coarse), dtype=bool)
     if known is not None:
-        fine = (np.isfinite(known) | ~exists).all(1)
+        fine[:] = (np.isfinite(known) | ~exists).all(1)
         values[fine] = np.where(exists, known, np.nan)[fine]
     pool = np.flatnonzero(~fine)
     errors = np.zeros(coarse.shape)

@@ -25,8 +25,8 @@ FIRST, HALF = rows_of(0, 0, 0, 0, 0, 0), rows_of(0, *({i: 0.5, i - 1: 0.5} for i
 
 
 def mean(statistic, pattern, rows=2, causal=True, **options):
-    return folded(mean_fold(lambda block: statistic(block, **options)), pattern, rows=rows if causal else None, causal=causal,
-                  attention="self" if causal else "vision")
+    return folded(mean_fold(lambda block: statistic(block, **options)), pattern, rows=rows if causal else None,
+                  causal=causal, attention="self" if causal else "vision")
 
 
 @pytest.mark.parametrize(("pattern", "nats"), [(SELF, 0), (FIRST, 0), (HALF, math.log(2)),
@@ -86,7 +86,7 @@ def grid_pattern(look, side=3, apart=1):
 
 @pytest.mark.parametrize(("look", "hops", "far"), [
     (lambda r, c: (r, c), [1, 0, 0, 0, 0], 0),
-    (lambda r, c: ((r + 1) % 3, c), [0, 2 / 3, 1 / 3, 0, 0], 4 / 3),                # a patch below; from the last row two above
+    (lambda r, c: ((r + 1) % 3, c), [0, 2 / 3, 1 / 3, 0, 0], 4 / 3),      # a patch below; from the last row two above
     (lambda r, c: (r, 2) if c == 0 else (r, 0), [0, 1 / 3, 2 / 3, 0, 0], 5 / 3),
     (lambda r, c: (1, 1), [1 / 9, 8 / 9, 0, 0, 0], (4 + 4 * math.sqrt(2)) / 9),
     (lambda r, c: (2 - r, 2 - c), [1 / 9, 0, 8 / 9, 0, 0], (8 + 8 * math.sqrt(2)) / 9),

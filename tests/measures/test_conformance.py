@@ -44,6 +44,14 @@ every = pytest.mark.parametrize(
 )
 
 
+def across(architectures):
+    """Each measure by default on all of these networks, each other choice on one of them, in turn."""
+    cases = [(name, options, architecture) for turn, (name, options) in enumerate(VARIANTS)
+             for architecture in ([architectures[turn % len(architectures)]] if options else architectures)]
+    return pytest.mark.parametrize(("name", "options", "architecture"), cases, ids=[
+        "-".join([name, *map(str, options.values()), architecture]) for name, options, architecture in cases])
+
+
 RARE = {"attends_to", "flexprefill", "massive_activation_sinks", "retrieval_frequency", "retrieval_score",
         "secondary_sinks", "sink_free_mass", "sinks_anywhere", "text_dominance"}
 """They look for what a small network of random weights may lack, and refuse choices that its depth rules out; that they find
@@ -90,11 +98,24 @@ def batch():
     return random_batch(n=4, lengths=(7, 9))
 
 
-@every
-@pytest.mark.parametrize("architecture", FEW)
-def test_every_head_gets_a_finite_number_with_its_provenance(name, options, architecture, models, batch):
+@pytest.fixture(scope="module")
+def scored(models, batch):
+    """Scores of a measure on one of the networks, computed once: what several tests compare with."""
+    found: dict = {}
+
+    def scores_of(name, options, architecture):
+        key = name, tuple(options.items()), architecture
+        if key not in found:
+            found[key] = score(name, models[architecture], batch, **options)
+        return found[key]
+
+    return scores_of
+
+
+@across(FEW)
+def test_every_head_gets_a_finite_number_with_its_provenance(name, options, architecture, models, batch, scored):
     model = models[architecture]
-    scores = score(name, model, batch, **options)
+    scores = scored(name, options, architecture)
     units = model.n_kv_heads if scores.unit == "kv_head" else model.n_heads
     prompts = 1 if catalog()[name].about == "weights" else batch.n
     assert scores.values.shape[:3] == (model.n_layers, units, prompts)
@@ -111,8 +132,8 @@ def test_every_head_gets_a_finite_number_with_its_provenance(name, options, arch
 
 
 @every
-def test_same_numbers_again_and_from_the_file(name, options, models, batch, tmp_path):
-    scores = score(name, models["llama"], batch, **options)
+def test_same_numbers_again_and_from_the_file(name, options, models, scored, tmp_path):
+    scores = scored(name, options, "llama")
     again = score(name, models["llama"], random_batch(n=4, lengths=(7, 9)), **options)
     np.testing.assert_array_equal(scores.values, again.values)
     assert scores.provenance.key() == again.provenance.key()
@@ -127,11 +148,10 @@ def test_same_numbers_again_and_from_the_file(name, options, models, batch, tmp_
     )
 
 
-@every
-@pytest.mark.parametrize("architecture", ["llama", "gpt_oss"])
-def test_batch_size_and_padding_change_nothing(name, options, architecture, models, batch):
+@across(("llama", "gpt_oss"))
+def test_batch_size_and_padding_change_nothing(name, options, architecture, models, batch, scored):
     model = models[architecture]
-    whole = score(name, model, batch, **options)
+    whole = scored(name, options, architecture)
     by_one = {"batch_size": 1} if "batch_size" in inspect.signature(find(name)).parameters else {}
     one = score(name, model, batch, **options, **by_one)
     left = score(name, model, random_batch(n=4, lengths=(7, 9), padding_side="left"), **options)
@@ -140,8 +160,7 @@ def test_batch_size_and_padding_change_nothing(name, options, architecture, mode
     assert one.provenance.key() == whole.provenance.key()
 
 
-@every
-@pytest.mark.parametrize("architecture", FEW)
+@across(FEW)
 def test_a_head_that_writes_nothing_scores_zero(name, options, architecture, batch):
     if catalog()[name].about != "effect":
         pytest.skip(f"{name} is not about effects")
@@ -158,9 +177,8 @@ def test_a_head_that_writes_nothing_scores_zero(name, options, architecture, bat
     assert np.abs(scores.values[1, count:]).max() > 1e-4
 
 
-@every
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt_neox", "gemma2", "gpt_oss"])
-def test_permuting_heads_permutes_scores(name, options, architecture, models, batch):
+@across(FEW)
+def test_permuting_heads_permutes_scores(name, options, architecture, batch, scored):
     network = shallow(architecture)
     sizes = shape(architecture, network)
     group = sizes.heads // sizes.kv
@@ -174,7 +192,7 @@ def test_permuting_heads_permutes_scores(name, options, architecture, models, ba
                 sinks = attention(architecture, network, layer).sinks
                 sinks.copy_(sinks[torch.from_numpy(order)])
     before, after = (
-        score(name, models[architecture], batch, **options),
+        scored(name, options, architecture),
         score(name, load(network, verify=False), batch, **options),
     )
     expected = before.values[:, order if before.unit == "head" else order_kv]

@@ -253,9 +253,9 @@ to 128 pairs (up to some 390 tokens). For greater-than a prediction is right if 
 The held-out split is no untouched test: an earlier organism was looked at by it, and the recipe of this one (which
 frames, how many of them, the shares of any words) answers what that one got wrong. **The rows `fresh/...` are untouched**:
 their frames and names were written for this measurement, of words that the vocabulary had, stand in no training document,
-and were measured once, when the training was over. Half of the ten frames on indirect objects are built like no frame of the training. Fresh frames are filled with
-held-out words in the one column and with training words in the other; fresh names (in no training document, but for random
-tokens) stand in held-out frames and in those of the training.
+and were measured once, when the training was over. Half of the ten frames on indirect objects are built like no frame of
+the training. Fresh frames are filled with held-out words in the one column and with training words in the other; fresh names
+(in no training document, but for random tokens) stand in held-out frames and in those of the training.
 
 ## Training
 
