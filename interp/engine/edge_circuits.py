@@ -26,6 +26,7 @@ from interp.engine.edge_runs import OUTPUT, Graph, Key, graph_of
 from interp.engine.edges import RECEIVERS, SENDERS
 from interp.engine.forward import answer_logits
 from interp.engine.prompts import Prompts, side, sides
+from interp.models.norm_projection import project
 from interp.models.readers import Reader, reading
 from interp.models.sites import Site
 from interp.tasks.metrics import Metric, metric_of
@@ -81,12 +82,16 @@ class Ground:
         there: the stand-in of each sender, [n, position, d_model] each.
         streams: reading point -> the stream of stand-ins alone, [n, position, d_model].
         sums: layer -> the sum over its heads of stand-ins before a post-norm; empty without post-norms.
+        projections: (q, k or v, layer) -> for each of its receivers, a residual stream read through the norm.
+        first: position before which all stand-ins are what is written anyway. Stand-ins and streams begin there.
     """
 
     prompts: Prompts
     there: tuple[Tensor, ...]
     streams: dict[Key, Tensor] = field(repr=False)
     sums: dict[int, Tensor] = field(repr=False)
+    projections: dict[tuple[str, int], list[Callable[[Tensor], Tensor]]] = field(repr=False)
+    first: int = 0
 
 
 def ground_of(graph: Graph, batch: Any, ablation: str = "resample", on: str = "clean") -> Ground:
@@ -114,7 +119,10 @@ def ground_of(graph: Graph, batch: Any, ablation: str = "resample", on: str = "c
                     norm = graph.readers.attn_norms[layer]
                     streams[key] = streams[key] + norm.forward(moved[layer]) - norm.forward(sums[layer])
         parts, sums = new, moved
-    return Ground(prompts, parts, streams, sums)
+    first = _first_change(graph, prompts, other)
+    parts, (streams, sums) = tuple(part[:, first:] for part in parts), (
+        {key: x[:, first:] for key, x in some.items()} for some in (streams, sums))
+    return Ground(prompts, parts, streams, sums, _projections(graph), first)
 
 
 def masked_metric(graph: Graph, ground: Ground, batch: Any, metric: Any, masks: Tensor) -> Tensor:
@@ -122,13 +130,13 @@ def masked_metric(graph: Graph, ground: Ground, batch: Any, metric: Any, masks: 
     count, n = len(masks), ground.prompts.n
     prompts = ground.prompts.take(torch.arange(n).repeat(count))
     run = _MaskedRun(graph, ground, masks)
-    changes: dict[Site, Any] = {graph.site("resid_pre", 0): run.embed, graph.last: run.output}
+    changes: dict[Site, Any] = {graph.site("resid_pre", 0): run.one, graph.last: run.output}
     for layer in range(graph.edges.n_layers):
         for what, site in (("q", "q_pre"), ("k", "k_pre"), ("v", "v")):
             changes[graph.site(site, layer)] = lambda x, what=what, layer=layer: run.into_heads(x, what, layer)
         changes[graph.site("z", layer)] = lambda x, layer=layer: run.heads(x, layer)
         if graph.readers.mlp[layer] is not None:
-            changes[graph.site("mlp_write", layer)] = run.mlp
+            changes[graph.site("mlp_write", layer)] = run.one
     with reading([reader for reader in graph.readers.mlp if reader is not None], run.into_mlp):
         passed = graph.model.run(prompts.inputs, changes, ())
     logits = answer_logits(passed, prompts)
@@ -148,60 +156,73 @@ class _MaskedRun:
 
     def __init__(self, graph: Graph, ground: Ground, masks: Tensor):
         self.graph, self.ground, self.masks = graph, ground, masks
-        self.changes: list[Tensor] = []      # per sender: live − there, [mask, n · position · d_model]
+        shape = len(masks), len(graph.edges.senders), ground.there[0].numel()
+        learning = masks.requires_grad and torch.is_grad_enabled()
+        self.changes = [] if learning else ground.there[0].new_empty(shape)      # live − there: [mask, sender, …]
+        self.written = 0
 
-    def _keep(self, written: Tensor) -> None:
-        there = self.ground.there[len(self.changes)]
-        change = written.reshape(len(self.masks), *there.shape) - there
-        self.changes.append(change.flatten(1))
+    def _keep(self, parts: Tensor) -> None:
+        """Take up what senders wrote, [mask · n, position, sender, d_model]."""
+        for part in parts.unbind(dim=2):
+            there = self.ground.there[self.written]
+            live = part[:, self.ground.first:].reshape(len(self.masks), *there.shape)
+            if isinstance(self.changes, list):
+                self.changes.append((live - there).flatten(1))
+            else:
+                torch.sub(live, there, out=self.changes[:, self.written].view(live.shape))
+            self.written += 1
 
-    def embed(self, x: Tensor) -> Tensor:
-        self._keep(x)
+    def one(self, x: Tensor) -> Tensor:
+        self._keep(x.reshape(len(self.masks) * self.ground.prompts.n, -1, 1, x.shape[-1]))
         return x
 
     def heads(self, z: Tensor, layer: int) -> Tensor:
-        for part in _heads(self.graph, z, layer).unbind(dim=2):
-            self._keep(part)
+        self._keep(_heads(self.graph, z, layer))
         return z
 
-    def mlp(self, x: Tensor) -> Tensor:
-        self._keep(x)
-        return x
-
     def _read(self, kind: str, layer: int, key: Key) -> Tensor:
-        """What the receivers of a kind in a layer read: [mask · n, receiver, position, d_model]."""
+        """What the receivers of a kind in a layer read: [mask, receiver, n, position, d_model]."""
         edges = self.graph.edges
         mine = np.flatnonzero((edges.receivers.kind == RECEIVERS.index(kind)) & (edges.receivers.layer == layer))
         before = int(edges.before[mine[0]])
         at = torch.as_tensor(edges.start[mine][:, None] + np.arange(before), device=self.masks.device)
         stream, shape = self.ground.streams[key], (len(self.masks), len(mine), *self.ground.streams[key].shape)
-        masks, changes = self.masks[:, at], torch.stack(self.changes[:before], dim=1)   # [mask, sender, …]
-        for layer, total in self.ground.sums.items():
-            heads = _heads_of(self.graph, layer)
+        changes = self.changes[:before]
+        changes = torch.stack(changes, dim=1) if isinstance(changes, list) else self.changes[:, :before]
+        masks = self.masks[:, at].to(changes.dtype)
+        for layer_of, total in self.ground.sums.items():
+            heads = _heads_of(self.graph, layer_of)
             if heads[0] < before:
-                norm = self.graph.readers.attn_norms[layer]
-                moved = torch.bmm(masks[:, :, heads].to(changes.dtype), changes[:, heads]).reshape(shape)
+                norm = self.graph.readers.attn_norms[layer_of]
+                moved = torch.bmm(masks[:, :, heads], changes[:, heads]).reshape(shape)
                 stream = stream + norm.forward(total + moved) - norm.forward(total)
                 masks = masks.clone()
                 masks[:, :, heads] = 0
-        stream = stream + torch.bmm(masks.to(changes.dtype), changes).reshape(shape)
-        return stream.transpose(1, 2).flatten(0, 1)
+        stream = stream.expand(shape).flatten(2)
+        return torch.baddbmm(stream, masks, changes).reshape(shape)
 
     def into_heads(self, x: Tensor, what: str, layer: int) -> Tensor:
-        backend, attention = self.graph.model.backend, self.graph.attention
-        weights, biases = {"q": (backend.W_Q, backend.b_Q), "k": (backend.W_K, backend.b_K),
-                           "v": (backend.W_V, backend.b_V)}[what]
-        normed = _normed(self.graph.readers.attention[layer], self._read(what, layer, ("attention", layer)))
-        new = torch.einsum("bhpd,hde->bphe", normed, weights(layer, attention).to(normed.dtype))
-        bias = biases(layer, attention)
-        return (new if bias is None else new + bias.to(new.dtype)).reshape(x.shape).to(x.dtype)
+        read = self._read(what, layer, ("attention", layer))
+        new = [project(part) for project, part in zip(self.ground.projections[what, layer], read.unbind(dim=1), strict=True)]
+        bias = {"q": self.graph.model.backend.b_Q, "k": self.graph.model.backend.b_K,
+                "v": self.graph.model.backend.b_V}[what](layer, self.graph.attention)
+        heads = torch.stack(new, dim=3).flatten(0, 1)
+        return self._after(x, heads if bias is None else heads + bias.to(heads.dtype))
 
     def into_mlp(self, reader: Reader, stream: Tensor, normed: Tensor) -> Tensor:
-        read = _normed(reader, self._read("mlp", reader.layer, ("mlp", reader.layer))[:, 0])
-        return read.reshape(normed.shape).to(normed.dtype)
+        read = _normed(reader, self._read("mlp", reader.layer, ("mlp", reader.layer))[:, 0].flatten(0, 1))
+        return self._after(normed, read)
 
     def output(self, x: Tensor) -> Tensor:
-        return self._read("output", -1, OUTPUT)[:, 0].reshape(x.shape).to(x.dtype)
+        return self._after(x, self._read("output", -1, OUTPUT)[:, 0].flatten(0, 1))
+
+    def _after(self, whole: Tensor, new: Tensor) -> Tensor:
+        """``whole`` with ``new`` from the first position on at which anything differs."""
+        first, rows = self.ground.first, len(self.masks) * self.ground.prompts.n
+        if not first:
+            return new.reshape(whole.shape).to(whole.dtype)
+        before = whole.reshape(rows, -1, *whole.shape[whole.dim() - new.dim() + 2:])[:, :first]      # OPT: end to end
+        return torch.cat([before, new.to(whole.dtype)], dim=1).reshape(whole.shape)
 
 
 def _normed(reader: Reader, resid: Tensor) -> Tensor:
@@ -212,6 +233,25 @@ def _normed(reader: Reader, resid: Tensor) -> Tensor:
 def _heads(graph: Graph, z: Tensor, layer: int) -> Tensor:
     """What each head writes, before a post-norm: [row, position, head, d_model]."""
     return torch.einsum("bphd,hdm->bphm", z, graph.model.W_O(layer, graph.attention).to(z.dtype))
+
+
+def _first_change(graph: Graph, prompts: Prompts, other: Prompts) -> int:
+    """The first position whose tokens differ; 0 where later tokens reach earlier ones, or means stand in."""
+    ids, others = (some.inputs.get("input_ids") for some in (prompts, other))
+    if other is prompts or graph.attention != "self" or ids is None or others is None:
+        return 0
+    differ = (ids != others).any(dim=0).nonzero()
+    return int(differ[0]) if len(differ) else 0
+
+
+@torch.no_grad()
+def _projections(graph: Graph) -> dict[tuple[str, int], list[Callable[[Tensor], Tensor]]]:
+    backend, found = graph.model.backend, {}
+    for what, weights in (("q", backend.W_Q), ("k", backend.W_K), ("v", backend.W_V)):
+        for layer in range(graph.edges.n_layers):
+            norm = graph.readers.attention[layer].norm
+            found[what, layer] = [project(norm, matrix) for matrix in weights(layer, graph.attention)]
+    return found
 
 
 def _heads_of(graph: Graph, layer: int) -> list[int]:

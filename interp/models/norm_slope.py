@@ -74,7 +74,7 @@ def norm_slope(norm: Callable[[Tensor], Tensor] | None, at: Tensor) -> NormSlope
     if norm is None:
         one = torch.ones((), dtype=wide, device=at.device)
         return NormSlope(one.expand(at.shape[-1]), False, one.expand(*at.shape[:-1], 1), torch.zeros_like(at, dtype=wide))
-    weight, bias, centred = _affine(norm, at, wide)
+    weight, bias, centred = affine(norm, at, wide)
     x = at.to(wide)
     core = x - x.mean(-1, keepdim=True) if centred else x
     out = norm(at).to(wide) - bias
@@ -88,7 +88,7 @@ def norm_slope(norm: Callable[[Tensor], Tensor] | None, at: Tensor) -> NormSlope
     return NormSlope(weight, centred, inverse, core * inverse)
 
 
-def _affine(norm: Callable[[Tensor], Tensor], like: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor, bool]:
+def affine(norm: Callable[[Tensor], Tensor], like: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor, bool]:
     """Weight [d], bias [d] and whether the mean is taken out, from vectors of known mean and size."""
     size = like.shape[-1]
     if size % 2:
