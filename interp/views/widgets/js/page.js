@@ -1,0 +1,63 @@
+// A saved page: a model of plain values in place of the notebook's, answering from the data in the page. Nothing is fetched.
+
+export class StillModel {
+  constructor(values, answer = () => null) {
+    this.values = values;
+    this.answer = answer;
+    this.listeners = new Map();
+  }
+
+  get(name) {
+    return this.values[name];
+  }
+
+  set(name, value) {
+    this.update({ [name]: value });
+  }
+
+  update(values) {
+    const changed = Object.keys(values).filter((name) => values[name] instanceof DataView
+      || JSON.stringify(values[name]) !== JSON.stringify(this.values[name]));
+    Object.assign(this.values, values);
+    for (const name of changed) for (const act of [...(this.listeners.get(`change:${name}`) ?? [])]) act();
+    if (changed.includes("request")) {
+      const found = this.answer(this.values.request);
+      if (found) this.update(found);
+    }
+  }
+
+  on(event, act) {
+    if (!this.listeners.has(event)) this.listeners.set(event, new Set());
+    this.listeners.get(event).add(act);
+  }
+
+  off(event, act) {
+    this.listeners.get(event)?.delete(act);
+  }
+
+  save_changes() {}
+}
+
+async function bytesOf(text) {
+  const raw = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new DataView(await new Response(stream).arrayBuffer());
+}
+
+/** Show a page's widget: `content` holds the traits, the buffers and where each head lies in them. */
+export async function showPage(widget, content, el) {
+  const names = Object.keys(content.buffers);
+  const parts = await Promise.all(names.map((name) => bytesOf(content.buffers[name])));
+  const buffers = Object.fromEntries(names.map((name, i) => [name, parts[i]]));
+  const { heads, ...own } = buffers;
+  const answer = ([prompt, layer, head]) => {
+    const found = content.heads[`${layer}.${head}`];
+    const key = { id: content.traits.header.id, prompt, layer, head };
+    if (!found) return { full_key: { ...key, absent: "Not kept in this page; open it in a notebook to see this head." } };
+    return { full: new DataView(heads.buffer, found.start, found.size), full_key: { ...key, ...found.key } };
+  };
+  const state = new StillModel({ ...content.traits, ...own, full: new DataView(new ArrayBuffer(0)), full_key: null }, answer);
+  const model = new StillModel({ state: "state" });
+  await widget.render({ model, el, host: { getModel: async () => state } });
+  return state;
+}

@@ -1,0 +1,92 @@
+"""A view as one HTML file: the same scripts, the data compressed inside, no request, no network."""
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp.core.errors import InterpError
+from interp.core.files import write_text
+from interp.views.widgets import packing, sources
+from interp.views.widgets.state import HeadState
+
+ALL_HEADS = 8_000_000
+"""Bytes of patterns in full, before compression, that a page holds; the strongest heads come first."""
+SECURITY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+TRAITS = ("header", "sel", "hover", "query", "key", "metric", "grid", "sink", "scale", "theme", "prompt", "request")
+
+
+def page(state: HeadState, view: str, *, title: str = "Attention heads", largest: int = ALL_HEADS) -> str:
+    """The view of a state as HTML text.
+
+    Selected heads are kept to three decimals, the others to what one byte a cell holds, as many as fit ``largest``; the page
+    says of each head that it lacks that it does.
+    """
+    heads, blob = _heads(state, largest)
+    buffers = {name: getattr(state, name) for name in ("thumbnails", "sinks", "table")} | {"heads": blob}
+    traits = {name: getattr(state, name) for name in TRAITS} | {"request": [], "hover": []}
+    header = dict(state.header) | {"still": True, "prompts": []}
+    total = sum(state.heads)
+    if state.patterns is not None and len(heads) < total:
+        parts = [header.get("source") or "", f"{len(heads)} of {total} heads can be opened in this page"]
+        header["source"] = " · ".join(part for part in parts if part)
+    content = {"traits": traits | {"header": header}, "heads": heads,
+               "buffers": {name: _packed(data) for name, data in buffers.items()}}
+    data = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    script = sources.script(view).replace("export default view(", "const WIDGET = view(") + sources.joined("page")
+    if "</script" in script.lower() or "<!--" in script:
+        raise InterpError("write a page", "a script of the widgets would end early", "take such text out of widgets/js")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{SECURITY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{_text(title)}</title><style>{sources.style()}\n"
+        "html{color-scheme:light dark}body{margin:0;background:#fff}"
+        "@media (prefers-color-scheme:dark){body{background:#18181B}}"
+        "main{max-width:1180px;margin:0 auto}</style></head>"
+        '<body><main id="here"></main><noscript>This page draws with JavaScript, which is switched off.</noscript>'
+        f'<script type="application/json" id="content">{data}</script>\n<script type="module">\n{script}\n'
+        'const CONTENT = JSON.parse(document.getElementById("content").textContent);\n'
+        'showPage(WIDGET, CONTENT, document.getElementById("here")).then((state) => { globalThis.interpState = state; });\n'
+        "</script></body></html>\n"
+    )
+
+
+def save(state: HeadState, view: str, path: str | Path, **options: Any) -> Path:
+    """Write ``page`` to a file; whole or not at all."""
+    return write_text(Path(path), page(state, view, **options))
+
+
+def _heads(state: HeadState, largest: int) -> tuple[dict[str, Any], bytes]:
+    """Where each kept head lies, and all of them in one piece."""
+    if state.patterns is None:
+        return {}, b""
+    order = [[layer, head] for layer, count in enumerate(state.heads) for head in range(count)]
+    if state.metrics:
+        size = np.nan_to_num(np.abs(state.metrics[0].mean), nan=-1.0)
+        order.sort(key=lambda at: -size[at[0], at[1]])
+    chosen = [[head.layer, head.head] for head in state.selected]
+    places: dict[str, Any] = {}
+    parts: list[bytes] = []
+    at = 0
+    for layer, head in chosen + [one for one in order if one not in chosen]:
+        found = packing.full(state.patterns, state.prompt, layer, head, bits=None if [layer, head] in chosen else 8)
+        if at + len(found.data) > largest and [layer, head] not in chosen:
+            break
+        places[f"{layer}.{head}"] = {"start": at, "size": len(found.data), "key": found.key}
+        parts.append(found.data)
+        at += len(found.data)
+    return places, b"".join(parts)
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+
+
+def _text(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+

@@ -1,0 +1,83 @@
+"""The views of a ``HeadState``: ``HeadGrid``, ``AttentionMap``, ``TokenStrip``, and ``Workbench`` with all of them."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anywidget
+
+from interp.core.head import Head
+from interp.views.widgets import page, sources
+from interp.views.widgets.state import HeadState
+
+FALLBACK = 450_000
+"""Characters that a cell's output may take for readers without widgets (an exported notebook)."""
+HEIGHTS = {"grid": 620, "map": 720, "strip": 320, "workbench": 900}
+
+
+class View(anywidget.AnyWidget):
+    """A drawn view; ``state`` is shared by all views that are given the same one, in one cell or in several."""
+
+    kind: ClassVar[str]
+    _css = sources.style()
+    state = anywidget.WidgetTrait().tag(sync=True)
+
+    def __init__(self, state: HeadState, **traits: Any) -> None:
+        super().__init__(state=state, **traits)
+
+    @property
+    def selected(self) -> tuple[Head, ...]:
+        """The selected heads."""
+        chosen: tuple[Head, ...] = self.state.selected
+        return chosen
+
+    @selected.setter
+    def selected(self, heads: Sequence[Head | str] | Head | str) -> None:
+        self.state.selected = heads
+
+    def to_html(self, path: str | Path, **options: Any) -> Path:
+        """Write this view as one interactive HTML file that needs no network (see ``interp.views.widgets.page.page``)."""
+        return page.save(self.state, self.kind, path, **options)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget, and for readers that have none (an exported notebook) the same view in a frame, where it is small."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        text = page.page(self.state, self.kind, largest=FALLBACK // 2)
+        if len(text) <= FALLBACK:
+            data["text/html"] = (
+                f'<iframe sandbox="allow-scripts" style="width:100%;height:{HEIGHTS[self.kind]}px;border:0" '
+                f'title="attention heads" srcdoc="{escape(text)}"></iframe>'
+            )
+        return data, metadata
+
+
+class HeadGrid(View):
+    """All heads: rows are layers (0 on top), columns heads; a metric's colours, thumbnails of the patterns, or both."""
+
+    kind = "grid"
+    _esm = sources.script("grid")
+
+
+class AttentionMap(View):
+    """The pattern of the head that is looked at: rows are queries, columns keys, masked cells hatched."""
+
+    kind = "map"
+    _esm = sources.script("map")
+
+
+class TokenStrip(View):
+    """The prompt, shaded by what the chosen query attends to, or by which queries attend to the chosen key."""
+
+    kind = "strip"
+    _esm = sources.script("strip")
+
+
+class Workbench(View):
+    """Head grid, attention map and token strip together."""
+
+    kind = "workbench"
+    _esm = sources.script("workbench")
