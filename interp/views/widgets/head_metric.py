@@ -67,7 +67,7 @@ def head_metrics(scores: Any) -> tuple[HeadMetric, ...]:
 def _plain(name: str, values: Any) -> HeadMetric:
     mean = np.asarray(values.detach().float().cpu().numpy() if hasattr(values, "detach") else values, dtype=float)
     if mean.ndim != 2:
-        raise InterpError(f"show the metric {name}", f"it has the shape {mean.shape}", "give one number per head, [layer, head]")
+        raise InterpError(f"show the metric {name}", f"it has the shape {mean.shape}", "give [layer, head]")
     nothing = np.full(mean.shape, np.nan)
     return HeadMetric(name, mean, nothing, nothing, signed=bool((mean < 0).any()))
 

@@ -122,9 +122,8 @@ def full(patterns: PatternSet, prompt: int, layer: int, head: int, *, bits: int 
     """One head of one prompt at the best resolution that ``ONE_HEAD`` bytes hold: two bytes a cell, one, or pooled.
 
     ``key``: prompt, layer, head, rows, columns, block (tokens along a side of a cell), bits, and ``lower``, whether only
-    what is at or below the diagonal is there, row by row (all else is masked). A head that does not exist has no cells. The first
-    key has a column of its own, so that pooling does not mix it with others: column 0 is key 0 of each row block, and
-    pooling starts at key 1.
+    what is at or below the diagonal is there, row by row (all else is masked). A head that does not exist has no cells.
+    The first key has a column of its own, so that pooling does not mix it with others: pooling starts at key 1.
     """
     if not 0 <= layer < patterns.n_layers or not 0 <= head < patterns.heads[layer]:
         return Full(b"", {"prompt": prompt, "layer": layer, "head": head, "rows": 0, "columns": 0, "block": 1, "bits": 8,

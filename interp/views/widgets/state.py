@@ -36,7 +36,7 @@ class HeadState(anywidget.AnyWidget):
         sel: selected heads as [layer, head] lists, the last one is looked at. Read and write ``selected`` instead.
         query, key: token that is looked from (rows) and at (columns); -1 for none.
         metric: name of the metric that colours the head grid. grid: ``both``, ``pattern`` or ``metric``.
-        sink: what happens to the first key: ``show`` apart, ``hide``, or ``renormalise``: hidden, the rest of a row sums to one.
+        sink: what happens to the first key: ``show`` apart, ``hide``, or ``renormalise`` the rest to one.
         scale: ``shared`` colours for all heads, or each ``head`` its own.
         theme: ``auto`` (the host's), ``light`` or ``dark``. prompt: which prompt.
     """
@@ -84,8 +84,8 @@ class HeadState(anywidget.AnyWidget):
         chosen = [Head.parse(head) for head in ([heads] if isinstance(heads, Head | str) else heads)]
         for head in chosen:
             if head.layer >= len(self.heads) or head.head >= self.heads[head.layer] or head.attention != self._attention:
-                raise InterpError(f"select the head {head}", f"there are {len(self.heads)} layers of {max(self.heads)} heads",
-                                  "name a head that is shown")
+                true = f"there are {len(self.heads)} layers of {max(self.heads)} heads"
+                raise InterpError(f"select the head {head}", true, "name a head that is shown")
         self.sel = [[head.layer, head.head] for head in chosen]
 
     @property
