@@ -57,11 +57,13 @@ class Layout:
         hidden: path of the residual stream.
         cache: path of the key-value cache, None where the call has none.
         axes: path of a tensor -> its axes.
+        once: whether a tensor that holds one prompt serves for any number of rows (it broadcasts).
     """
 
     hidden: Path
     cache: Path | None
     axes: Mapping[Path, tuple[Axis, ...]]
+    once: bool = True
 
     def fits(self, call: Call) -> bool:
         """Whether a recorded call has no other tensors than these, with as many axes."""
@@ -90,15 +92,18 @@ class Layout:
                 return hidden
             if path == self.cache:
                 return cache
-            return picked(leaf, self.axes[path], rows, start, hidden.shape[1]) if isinstance(leaf, Tensor) else leaf
+            if not isinstance(leaf, Tensor):
+                return leaf
+            return picked(leaf, self.axes[path], rows, start, hidden.shape[1], self.once)
 
         return call.map(change)
 
 
-def picked(tensor: Tensor, axes: tuple[Axis, ...], rows: Tensor, start: int, count: int) -> Tensor:
-    """A tensor for the prompts ``rows`` and ``count`` queries from ``start`` on; axes of length 1 stay."""
+def picked(tensor: Tensor, axes: tuple[Axis, ...], rows: Tensor, start: int, count: int, once: bool = True) -> Tensor:
+    """A tensor for the prompts ``rows`` and ``count`` queries from ``start`` on; axes of length 1 stay (``once``: also those
+    that count prompts)."""
     for i, axis in enumerate(axes):
-        if axis is None or tensor.shape[i] == 1:
+        if axis is None or (tensor.shape[i] == 1 and (once or axis[0] == QUERY)):
             continue
         kind, per = axis
         if kind == QUERY:
