@@ -1,6 +1,8 @@
-"""What every test may ask for: the folder of real pretrained models, one torch thread, quiet model libraries."""
+"""What every test may ask for: the folder of real pretrained models, one torch thread, a browser, quiet model libraries."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WEIGHTS = Path(os.environ.get("INTERP_MODELS", ROOT.parent / "shared" / "models"))
 
 
@@ -32,3 +35,15 @@ def weights() -> Path:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """A browser; skipped with its reason where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on the path")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with sync_api.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -19,6 +19,7 @@ from interp.measures.measure import find
 from interp.models.sites import Site
 from interp.report.results import Example, Shown, TaskResult
 from interp.tasks.batch import Batch
+from interp.tasks.tokenise import token_text, token_texts
 
 MEASURES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("activation_patching", {"component": "z", "direction": "noising"}),
@@ -183,27 +184,3 @@ def _spans(batch: Batch, i: int) -> dict[str, tuple[int, int]]:
     """Named positions of prompt ``i``, counted from its first real token."""
     start = int(batch.clean.start[i])
     return {name: (int(span[i, 0]) - start, int(span[i, 1]) - start) for name, span in batch.spans.items()}
-
-
-def token_text(tokenizer: Any, token: int) -> str:
-    """One token as it continues a text, its leading space kept; ``<17>`` without a tokenizer."""
-    if tokenizer is None:
-        return f"<{token}>"
-    anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
-    return token_texts(tokenizer, [*anchor, token])[-1]
-
-
-def token_texts(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
-    """Tokens as text, each as what it adds to the text before it. A token that is no whole character by itself is shown as
-    the tokenizer names it, in angle brackets (``<0xF0>``)."""
-    if tokenizer is None:
-        return tuple(f"<{token}>" for token in ids)
-    texts, before = [], ""
-    for i, token in enumerate(ids):
-        after = tokenizer.decode(ids[: i + 1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        added = after[len(before) :] if after.startswith(before) else ""
-        if "\ufffd" in added or (not added and i):
-            added = f"<{tokenizer.convert_ids_to_tokens(token).strip('<>')}>"
-        texts.append(added)
-        before = after
-    return tuple(texts)

@@ -1,9 +1,9 @@
-"""From text to token ids: named character spans become token spans, words are checked to be single tokens.
+"""From text to token ids and back: named character spans become token spans, words are checked to be single tokens.
 
 Knows tokenizers only by what those of transformers do when called. No torch.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,30 @@ def shown(prompt: Prompt, width: int = 60) -> str:
     """A prompt for a message, shortened in the middle."""
     text = repr(prompt.text) if prompt.ids is None else "the token ids " + " ".join(map(str, prompt.ids))
     return text if len(text) <= width else f"{text[: width // 2 - 2]} … {text[-width // 2 + 2 :]}"
+
+
+def token_text(tokenizer: Any, token: int) -> str:
+    """One token as it continues a text, its leading space kept; ``<17>`` without a tokenizer."""
+    if tokenizer is None:
+        return f"<{token}>"
+    anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return token_texts(tokenizer, [*anchor, token])[-1]
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """Tokens as text, each as what it adds to the text before it. A token that is no whole character by itself is shown as
+    the tokenizer names it, in angle brackets (``<0xF0>``)."""
+    if tokenizer is None:
+        return tuple(f"<{token}>" for token in ids)
+    texts, before = [], ""
+    for i, token in enumerate(ids):
+        after = tokenizer.decode(ids[: i + 1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        added = after[len(before) :] if after.startswith(before) else ""
+        if "\ufffd" in added or (not added and i):
+            added = f"<{tokenizer.convert_ids_to_tokens(token).strip('<>')}>"
+        texts.append(added)
+        before = after
+    return tuple(texts)
 
 
 class SingleTokens:

@@ -1,24 +1,8 @@
-"""Pages of synthetic results, and a Chromium to open them in."""
+"""Pages of synthetic results."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[object]:
-    """A browser; skipped with its reason where there is none."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on the path")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with sync_api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

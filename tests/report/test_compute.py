@@ -7,9 +7,9 @@ import torch
 import interp
 from interp.models.handmade import HANDMADE
 from interp.report import build
-from interp.report.compute import token_text, token_texts
 from interp.report.page import page
 from interp.tasks import from_tokens
+from interp.tasks.tokenise import token_text, token_texts
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,13 @@ def page(state: HeadState, view: str, *, title: str = "Attention heads", largest
     says of each head that it lacks that it does.
     """
     heads, blob = _heads(state, largest)
-    buffers = {name: getattr(state, name) for name in ("thumbnails", "sinks", "table")} | {"heads": blob}
+    total = sum(state.heads)
+    drawn = len(heads) == total and all(one["key"]["block"] == 1 for one in heads.values())
+    buffers = {"sinks": state.sinks, "table": state.table, "heads": blob}
+    if not drawn:  # else the page pools them itself
+        buffers["thumbnails"] = state.thumbnails
     traits = {name: getattr(state, name) for name in TRAITS} | {"request": [], "hover": []}
     header = dict(state.header) | {"still": True, "prompts": []}
-    total = sum(state.heads)
     if state.patterns is not None and len(heads) < total:
         parts = [header.get("source") or "", f"{len(heads)} of {total} heads can be opened in this page"]
         header["source"] = " · ".join(part for part in parts if part)

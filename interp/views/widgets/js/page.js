@@ -1,5 +1,7 @@
 // A saved page: a model of plain values in place of the notebook's, answering from the data in the page. Nothing is fetched.
 
+import { unpack } from "./core.js";
+
 export class StillModel {
   constructor(values, answer = () => null) {
     this.values = values;
@@ -38,6 +40,25 @@ export class StillModel {
   save_changes() {}
 }
 
+/** Thumbnails of all heads, pooled as Python pools them, from the heads in full. */
+function thumbnailsOf(heads, places, header) {
+  const { rows, columns, block } = header.thumb;
+  const out = new Uint8Array(header.heads.length * header.across * rows * columns);
+  for (const { start, size, key } of Object.values(places)) {
+    const full = unpack(new DataView(heads.buffer, start, size), key);
+    const from = (key.layer * header.across + key.head) * rows * columns;
+    for (let i = 0; i < full.rows; i++) {
+      for (let j = 1; j < full.columns; j++) {
+        let code = full.codes[i * full.columns + j];
+        if (full.bits === 16 && code > 1) code = 2 + Math.round(((code - 2) / 65533) * 253);
+        const at = from + Math.floor(i / block) * columns + Math.floor(j / block);
+        if (code > out[at]) out[at] = code;
+      }
+    }
+  }
+  return new DataView(out.buffer);
+}
+
 async function bytesOf(text) {
   const raw = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -50,6 +71,7 @@ export async function showPage(widget, content, el) {
   const parts = await Promise.all(names.map((name) => bytesOf(content.buffers[name])));
   const buffers = Object.fromEntries(names.map((name, i) => [name, parts[i]]));
   const { heads, ...own } = buffers;
+  if (!own.thumbnails && content.traits.header.thumb) own.thumbnails = thumbnailsOf(heads, content.heads, content.traits.header);
   const answer = ([prompt, layer, head]) => {
     const found = content.heads[`${layer}.${head}`];
     const key = { id: content.traits.header.id, prompt, layer, head };

@@ -1,0 +1,151 @@
+"""The workbench: linked views of a model on some prompts, of saved scores, or of plain arrays.
+
+The views know no model; here is where one is read for them, a prompt at a time and only when it is looked at.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from interp.core.errors import InterpError
+from interp.core.scores import HeadScores
+from interp.views.widgets.head_metric import head_metrics
+from interp.views.widgets.pattern_set import Layer, PatternSet, TokenRow, pattern_set
+from interp.views.widgets.state import HeadState
+from interp.views.widgets.view import AttentionMap, HeadGrid, TokenStrip, Workbench
+
+KEPT = 512 * 2**20
+"""Bytes of patterns that are kept of a model."""
+PROMPTS = 16
+"""Prompts of a batch that can be looked at, if no number is given."""
+
+
+def workbench(shown: Any = None, batch: Any = None, *, state: HeadState | None = None, **options: Any) -> Workbench:
+    """Head grid, attention map and token strip, linked, as the last line of a cell; ``.to_html(path)`` writes a page.
+
+    Args:
+        shown: one of
+
+            * a model that ``interp.load`` returned, with ``batch``;
+            * ``HeadScores`` or a list of them (the head grid alone);
+            * patterns: an array [layer, head, query, key] of numpy or torch, transformers' ``attentions``, or a cache of
+              TransformerLens (see ``interp.views.widgets.pattern_set``).
+        state: of another view, to be linked with; then nothing else is given.
+        options: as in ``head_state``.
+    """
+    return Workbench(state or head_state(shown, batch, **options))
+
+
+def head_grid(shown: Any = None, batch: Any = None, *, state: HeadState | None = None, **options: Any) -> HeadGrid:
+    """The head grid alone; takes what ``workbench`` takes."""
+    return HeadGrid(state or head_state(shown, batch, **options))
+
+
+def attention_map(shown: Any = None, batch: Any = None, *, state: HeadState | None = None, **options: Any) -> AttentionMap:
+    """The attention map alone; takes what ``workbench`` takes."""
+    return AttentionMap(state or head_state(shown, batch, **options))
+
+
+def token_strip(shown: Any = None, batch: Any = None, *, state: HeadState | None = None, **options: Any) -> TokenStrip:
+    """The token strip alone; takes what ``workbench`` takes."""
+    return TokenStrip(state or head_state(shown, batch, **options))
+
+
+def head_state(shown: Any = None, batch: Any = None, *, scores: Any = None, tokens: Any = None, keys: Any = None,
+               visible: Any = None, group: int = 1, special: Sequence[str] = (), source: str = "",
+               attention: str | None = None, prompts: int = PROMPTS, **traits: Any) -> HeadState:
+    """The state that views share.
+
+    Args:
+        shown, batch: as in ``workbench``.
+        scores: ``HeadScores``, a list of them, or arrays [layer, head] by name, to colour the heads.
+        tokens, keys, visible, group, special, source: of plain patterns (``interp.views.widgets.pattern_set``).
+        attention: which stack of a model (None: its first). prompts: how many of the batch's prompts.
+        traits: how the views begin: ``theme``, ``sink``, ``scale``, ``grid``, ``metric``, ``query``, ``prompt``.
+
+    Raises:
+        InterpError: nothing was given; shapes do not fit; the model's patterns cannot be read.
+    """
+    if isinstance(shown, HeadScores) or _all_scores(shown):
+        scores = [*_listed(shown), *_listed(scores)]
+        patterns = None
+    elif hasattr(shown, "stacks") and hasattr(shown, "run"):
+        if batch is None:
+            raise InterpError(f"show the attention of {shown.name}", "there are no prompts", "give a batch as well")
+        patterns = model_patterns(shown, batch, attention=attention, prompts=prompts)
+    else:
+        given = {"keys": keys, "visible": visible, "group": group, "special": special, "source": source}
+        patterns = None if shown is None else pattern_set(shown, tokens, **given)
+    return HeadState(patterns, head_metrics(scores), **traits)
+
+
+def _all_scores(shown: Any) -> bool:
+    return isinstance(shown, list | tuple) and bool(shown) and all(isinstance(one, HeadScores) for one in shown)
+
+
+def _listed(scores: Any) -> list[Any]:
+    if isinstance(scores, Mapping):
+        raise InterpError("show scores", "scores and arrays by name were given together", "give all as scores=")
+    return [] if scores is None else [scores] if isinstance(scores, HeadScores) else list(scores)
+
+
+def model_patterns(model: Any, batch: Any, *, attention: str | None = None, prompts: int = PROMPTS) -> PatternSet:
+    """The patterns of a model on the clean prompts of a batch, read from it when they are first looked at."""
+    stack = model.stack(attention)
+    if stack.attention not in ("self", "encoder"):
+        raise InterpError(f"show the {stack.attention} attention of {model.name}", "its keys are not the prompt's tokens",
+                          "choose the self-attention, or give the patterns and their keys as arrays")
+    from interp.tasks.tokenise import token_texts
+
+    count = min(prompts, batch.n)
+    ids = [tuple(row) for row in batch.clean.rows()[:count]]
+    special = set(getattr(model.tokenizer, "all_special_ids", ()))
+    rows = tuple(TokenRow(token_texts(model.tokenizer, row), row, tuple(i for i, one in enumerate(row) if one in special))
+                 for row in ids)
+    start = batch.clean.start.tolist()
+    spans = tuple({name: (int(span[i, 0]) - start[i], int(span[i, 1]) - start[i]) for name, span in batch.spans.items()}
+                  for i in range(count))
+    source = f"{model.name} · {batch.task} · {count} of {batch.n} prompts, clean"
+    return PatternSet((stack.n_heads,) * stack.n_layers, rows, rows, _reader(model, batch, stack), stack.group,
+                      stack.attention, spans, source, stack.learned_sink)
+
+
+def _reader(model: Any, batch: Any, stack: Any) -> Any:
+    """(prompt, layer) -> its patterns; as many layers in a pass as fit, the last ``KEPT`` bytes of them kept."""
+    kept: dict[tuple[int, int], Layer] = {}
+
+    def read(prompt: int, layer: int) -> Layer:
+        if (prompt, layer) not in kept:
+            one = batch.subset([prompt])
+            size = stack.n_heads * int(one.clean.ids.shape[1]) ** 2 * 5
+            together = max(1, KEPT // (2 * size))
+            layers = range(layer, min(stack.n_layers, layer + together))
+            for number, found in zip(layers, _layers(model, one, stack.attention, layers), strict=True):
+                kept[prompt, number] = found
+            while len(kept) > max(1, KEPT // size):
+                del kept[next(at for at in kept if at != (prompt, layer))]
+        return kept[prompt, layer]
+
+    return read
+
+
+def _layers(model: Any, batch: Any, attention: str, layers: Sequence[int]) -> list[Layer]:
+    """Weights and visibility of some layers on one prompt, its padding cut off."""
+    import torch
+
+    from interp.engine.activations import activations
+    from interp.engine.edits import NEVER
+    from interp.models.sites import Site
+
+    sites = [Site(what, layer, attention) for layer in layers for what in ("pattern", "scores")]
+    read = activations(model, batch, sites)
+    start = int(batch.clean.start[0])
+    real = slice(start, start + int(batch.clean.lengths[0]))
+    found = []
+    for layer in layers:
+        scores = read[Site("scores", layer, attention)][0, :, real, real]
+        weights = read[Site("pattern", layer, attention)][0, :, real, real].float().cpu().numpy()
+        seen = (scores > max(torch.finfo(scores.dtype).min / 2, NEVER)).cpu().numpy()
+        found.append((weights, np.broadcast_to(seen, weights.shape)))
+    return found
