@@ -79,7 +79,8 @@ def integrated_edges(model: Any, batch: Any, path: Literal["mask", "activation",
     pieces = chunks(model, side(sides(model, batch), on), batch_size, graph=True)
     for rows in (some for piece in pieces for some in piece.split(most)):
         part = _part(graph, batch.subset(rows.tolist()), measured, on, [mask[rows] for mask in tokens.values()])
-        found = [integrate(evaluate, len(rows), steps=steps, tolerance=tolerance, budget=budget, rule=rule)
+        found = [integrate(evaluate, len(rows), steps=steps, tolerance=tolerance, budget=budget, rule=rule,
+                           finest=2 * torch.finfo(part.runs["clean"].embed.dtype).eps)
                  for evaluate in part.paths(path, over)]
         made += found
         share = len(found) if path == "activation" and over == "all" else 1

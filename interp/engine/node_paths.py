@@ -150,7 +150,7 @@ class _Part:
 def _of_part(part: _Part, path: str, options: Mapping[str, Any]) -> HeadIntegrals:
     sites = [*part.sites, part.embed] if path == "input" else part.sites
     (clean, of_clean), (corrupt, of_corrupt) = (part.recorded(name, sites) for name in ("clean", "corrupt"))
-    n = part.batch.n
+    n, options = part.batch.n, {**options, "finest": 2 * torch.finfo(clean[sites[0]].dtype).eps}
     if path == "input":
         evaluate = _along_input(part, clean, corrupt)
         made = [integrate(evaluate, n, **options)]

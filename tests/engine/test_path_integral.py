@@ -81,6 +81,14 @@ def test_a_path_that_ends_where_it_began_is_measured_by_the_way_it_travels():
     assert nothing.evaluations.tolist() == [9]
 
 
+def test_a_jump_that_the_arithmetic_cannot_resolve_ends_the_halving():
+    """The jump between two neighbouring numbers stays; the rest of the budget goes to what halving can mend, not there."""
+    found = integrate(Formula(lambda a: (float(a > 0.3), 0.0), lambda a: step(a, at=0.8)), 2, budget=200, finest=1e-6)
+    assert found.evaluations[0] < 40
+    assert found.complete.tolist() == [False, True]
+    np.testing.assert_allclose(found.residual[0], -1)
+
+
 def test_a_spent_budget_is_known_and_warned_of():
     found = integrate(Formula(square, step), 2, steps=4, tolerance=1e-6, budget=12)
     assert found.evaluations.tolist() == [5, 12]
