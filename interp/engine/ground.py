@@ -23,7 +23,8 @@ class Ground:
         rows: their indices in the batch.
         prompts: they themselves, without the columns that are padding in all of them.
         recording: the untouched run of them.
-        logits: at each answer position, [n, vocab]; class logits of a network without a vocabulary.
+        logits: at each answer position, [n, vocab], or the columns that were asked for; class logits of a network without
+            a vocabulary.
         everywhere: whether the output depends on all positions of the last residual stream.
         others: activations of the runs that interventions resample from.
         sources, kept: what has been worked out for interventions.
@@ -56,8 +57,11 @@ class Ground:
         return self.sources[id(item)]
 
 
-def lay(model: Any, prepared: Prepared, rows: Tensor, interventions: Sequence[Intervention]) -> Ground:
+def lay(model: Any, prepared: Prepared, rows: Tensor, interventions: Sequence[Intervention],
+        columns: Tensor | None = None) -> Ground:
     """Run some prompts untouched, and what the interventions resample from.
+
+    ``columns``: of the vocabulary that are read; None for all.
 
     Raises:
         InterpError: from the run, and for sources that do not fit.
@@ -67,9 +71,10 @@ def lay(model: Any, prepared: Prepared, rows: Tensor, interventions: Sequence[In
     prompts = prepared.prompts.take(rows)
     prompts = prompts.narrowed() if narrow else prompts
     model.check_padding(prompts.inputs.get("attention_mask"))
-    others = captured(model, prepared.runs, prepared.found, rows, interventions, narrow)
+    with model.resuming.reading(torch.zeros(1, dtype=torch.long)):      # of these runs no logits are read
+        others = captured(model, prepared.runs, prepared.found, rows, interventions, narrow)
     inputs = {name: x.to(model.dtype) if x.is_floating_point() else x for name, x in prompts.inputs.items()}
-    recording = model.resuming.record(inputs, sites_of(interventions))
+    recording = model.resuming.record(inputs, sites_of(interventions), columns)
     output, everywhere = recording.output, recording.output.dim() == 2
     logits = output if everywhere else output[torch.arange(prompts.n, device=output.device), prompts.answer]
     recording = replace(recording, output=logits)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from interp.engine.forward import Interventions
-from interp.engine.passes import open_passes
+from interp.engine.passes import Passes, open_passes
 
 
 def idle(model: Any, batch: Any, lists: Sequence[Interventions], on: str = "clean", *, batch_size: int | None = None,
@@ -16,10 +16,14 @@ def idle(model: Any, batch: Any, lists: Sequence[Interventions], on: str = "clea
     True where nothing in the list changes anything, or nothing that it changes reaches the answer; read off the untouched
     run. None for a model that cannot be resumed: nothing is known beforehand there.
     """
-    passes = open_passes(model, batch, lists, on, batch_size=batch_size, memory=memory)
+    return idle_of(open_passes(model, batch, lists, on, batch_size=batch_size, memory=memory))
+
+
+def idle_of(passes: Passes) -> np.ndarray | None:
+    """``idle``, of passes that are open."""
     if passes.resumed is None:
         return None
-    known = np.zeros((len(lists), batch.n), dtype=bool)
+    known = np.zeros((len(passes.lists), passes.batch.n), dtype=bool)
     for part in passes.resumed.parts:
         known[:, part.rows.numpy()] = ~part.table.acted | (part.table.layer < 0)
     return known

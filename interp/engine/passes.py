@@ -43,6 +43,10 @@ class Passes:
         """What computes resumed passes; None where they are full."""
         return self.way if isinstance(self.way, Resumed) else None
 
+    def some(self, lists: np.ndarray, prompts: np.ndarray) -> tuple[Unit, ...]:
+        """Units of some of the lists on some of the prompts (indices), to be run like the others."""
+        return self.way.some(lists, prompts)
+
     def run(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
         """The metrics, float64 [n_metrics, n_lists, n_rows], and whether anything acted, bool [n_lists, n_rows]."""
         with torch.no_grad():

@@ -167,6 +167,22 @@ class Plan:
         return Sweep(values if self.several else values[0], acted, len(self.units), taken)
 
 
+def read_some(plan: Plan, lists: np.ndarray, prompts: np.ndarray, *, progress: bool | None = None,
+              title: str = "sweep") -> np.ndarray:
+    """Some lists on some prompts (indices) of a plan, here and now: [list, prompt] ([metric, list, prompt] for several).
+
+    The plan stays open: what its opening found out is not found out again for the next ones.
+    """
+    units = plan.passes.some(lists, prompts)
+    values = np.full((len(plan.metrics), len(plan.lists), plan.batch.n), np.nan)
+    with unit_bar(title, units, units, progress) as advance:
+        for unit in units:
+            values[(slice(None), *np.ix_(unit.lists, unit.rows))] = plan.passes.run(unit)[0]
+            advance(unit)
+    found = values[(slice(None), *np.ix_(lists, prompts))]
+    return found if plan.several else found[0]
+
+
 def plan_sweep(model: Any, batch: Any, interventions: Sequence[Interventions], on: str = "clean", *, metric: Any = None,
                batch_size: int | None = None, memory: int | None = None) -> Plan:
     """The plan of a sweep over many lists of interventions: checked, cut into units, not run.

@@ -72,21 +72,28 @@ class Resumed:
 
     def run(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
         """The metrics, float64 [n_metrics, n_lists, n_rows], and whether anything acted, bool [n_lists, n_rows]."""
-        number = next(i for i, part in enumerate(self.parts) if int(part.rows[0]) == unit.rows[0])
+        number = next(i for i, part in enumerate(self.parts) if unit.rows[0] in part.rows)
+        at = _places(self.parts[number].rows, unit.rows)
         part, ground, chosen = self.parts[number], self._ground(number), np.array(unit.lists)
         answers = self._answers(part)
-        logits = ground.logits
-        logits = logits if answers is None else logits.index_select(1, answers.columns.to(logits.device))
-        untouched = self._measured(logits, np.arange(ground.n), part, answers)
-        values = np.repeat(untouched[:, None], len(chosen), axis=1)
-        lists, prompts = np.nonzero(part.table.layer[chosen] >= 0)
-        rows = Rows.of(part.table, chosen[lists], prompts)
+        untouched = self._measured(ground.logits, np.arange(ground.n), part, answers)
+        values = np.repeat(untouched[:, None, at], len(chosen), axis=1)
+        lists, prompts = np.nonzero(part.table.layer[np.ix_(chosen, at)] >= 0)
+        rows = Rows.of(part.table, chosen[lists], at[prompts])
         for some in self._passes(part, rows):
             def work(these: np.ndarray) -> None:
                 values[:, lists[these], prompts[these]] = self._values(part, ground, rows.take(these), answers)
 
             self.halving.run(some, work)
-        return values, part.table.acted[chosen]
+        return values, part.table.acted[np.ix_(chosen, at)]
+
+    def some(self, lists: np.ndarray, prompts: np.ndarray) -> tuple[Unit, ...]:
+        """Units of some lists on some prompts."""
+        found: list[Unit] = []
+        for part in self.parts:
+            at = np.flatnonzero(np.isin(part.rows.numpy(), prompts))
+            found += resumed_units(self.model, part, self.lists, lists, at) if len(at) else []
+        return tuple(found)
 
     def open(self) -> None:
         """Cut the batch into parts of similar length, see what the lists change in them, and measure what rows take."""
@@ -110,16 +117,23 @@ class Resumed:
         self.parts += (Part(rows, found, ground.length, peak.left),)
 
     def _prompts(self, order: Tensor) -> int:
-        """How many prompts are worked on together: their untouched run has half of the memory."""
+        """How many prompts are worked on together: their untouched run has half of the memory.
+
+        Many take at most as many times what one takes; two are run only where that would be too much.
+        """
         most = min(self.batch_size or PROMPTS, PROMPTS, self.batch.n)
         if most == 1:
             return 1
-        peaks = []
-        for n in (*warm_up(self.model.device), 1, 2):
-            with measured(self.model.device) as peak:
-                self._laid(order[-n:])
-            peaks.append(peak.most)
-        return min(most, Line.through(1, peaks[-2], 2, peaks[-1]).fit(self.memory / 2))
+        one = [self._taken(order[-1:]) for _ in (*warm_up(self.model.device), 1)][-1]
+        if Line(0.0, one).fit(self.memory / 2) >= most:
+            return most
+        return min(most, Line.through(1, one, 2, self._taken(order[-2:])).fit(self.memory / 2))
+
+    def _taken(self, rows: Tensor) -> int:
+        """Bytes that the untouched run of some prompts takes at its peak."""
+        with measured(self.model.device) as peak:
+            self._laid(rows)
+        return peak.most
 
     def _measure(self, number: int) -> None:
         """Bytes per row of each kind of list, on the longest prompts, from where the most positions are computed."""
@@ -132,10 +146,11 @@ class Resumed:
             rows = Rows.of(part.table, lists, prompts)
             sites = np.array([len({item.site for item in self.lists[i]}) for i in rows.lists])
             rows = rows.take(np.lexsort((rows.layer, rows.first, -sites)))
-            self.lines[int(kind)] = self._line(part, ground, rows, answers)
+            most = min(rows.n, widest(self.model, part.length - rows.start), self.batch_size or rows.n)
+            self.lines[int(kind)] = self._line(part, ground, rows, answers, most)
 
-    def _line(self, part: Part, ground: Ground, rows: Rows, answers: Answers | None) -> Line:
-        """Bytes of a pass of one row, and of four."""
+    def _line(self, part: Part, ground: Ground, rows: Rows, answers: Answers | None, most: int) -> Line:
+        """Bytes of a pass of one row; and of four, where ``most`` times as many as of one are too much."""
         taken: dict[int, int] = {}
 
         def work(at: np.ndarray) -> None:
@@ -145,13 +160,16 @@ class Resumed:
             taken[len(at)] = peak.most
 
         for n in (*warm_up(self.model.device), 1, 4):
+            if 1 in taken and Line(0.0, taken[1]).fit(self.memory - part.held) >= most:
+                break
             Halving().run(np.arange(min(n, rows.n)), work)
         few, many = min(taken), max(taken)
         return Line.through(few, taken[few], many, taken[many])
 
     def _laid(self, rows: Tensor) -> Ground:
         every = list({id(item): item for entry in self.lists for item in entry}.values())
-        return lay(self.model, self.prepared, rows, every)
+        answers = self._answers_of(rows)
+        return lay(self.model, self.prepared, rows, every, None if answers is None else answers.columns)
 
     def _ground(self, number: int) -> Ground:
         if number not in self.ground:
@@ -160,8 +178,12 @@ class Resumed:
         return self.ground[number]
 
     def _answers(self, part: Part) -> Answers | None:
+        return self._answers_of(part.rows)
+
+    def _answers_of(self, rows: Tensor) -> Answers | None:
+        """The answers of some prompts, where nothing else of the vocabulary is read."""
         few = all(getattr(metric, "columns", "all") == "answers" for metric in self.metrics)
-        return Answers.of(self.batch.subset(part.rows)) if few and self.model.resuming.columns else None
+        return Answers.of(self.batch.subset(rows)) if few and self.model.resuming.columns else None
 
     def _passes(self, part: Part, rows: Rows) -> list[np.ndarray]:
         """Rows that go up the layers together: those of one first position, as many as memory allows."""
@@ -195,6 +217,12 @@ class Resumed:
         at = torch.from_numpy(prompts)
         asked = answers.take(at) if answers is not None else self.batch.subset(part.rows[at])
         return np.stack([metric(logits, asked).double().cpu().numpy() for metric in self.metrics])
+
+
+def _places(rows: Tensor, some: Sequence[int]) -> np.ndarray:
+    """Where some prompts stand among those of a part."""
+    at = {row: i for i, row in enumerate(rows.tolist())}
+    return np.array([at[row] for row in some])
 
 
 def open_resumed(model: Any, batch: Any, lists: Sequence[tuple[Intervention, ...]], prepared: Prepared,

@@ -60,25 +60,33 @@ def full_units(model: Any, prompts: Any, parts: Sequence[Sequence[int]], n_lists
     return tuple(units)
 
 
-def resumed_units(model: Any, part: Any, lists: Sequence[Any]) -> list[Unit]:
-    """Units of resumed passes over some prompts: lists in the order in which they go together, cut by their arithmetic."""
-    table, layers = part.table, model.resuming.n_layers
-    runs = table.layer >= 0
-    count = np.where(runs, part.length - table.first, 0)            # positions that are computed
-    entered = np.where(runs, table.stop - table.first, 0)
-    above = np.where(runs, layers - 1 - table.layer, 0)             # layers above the one that is entered
+def resumed_units(model: Any, part: Any, lists: Sequence[Any], chosen: np.ndarray | None = None,
+                  at: np.ndarray | None = None) -> list[Unit]:
+    """Units of resumed passes over some prompts: lists in the order in which they go together, cut by their arithmetic.
+
+    ``chosen``: which of the lists; ``at``: which of the part's prompts; None for all.
+    """
+    layers = model.resuming.n_layers
+    chosen = np.arange(len(lists)) if chosen is None else chosen
+    at = np.arange(len(part.rows)) if at is None else at
+    entering, starts, stops = (x[np.ix_(chosen, at)] for x in (part.table.layer, part.table.first, part.table.stop))
+    runs = entering >= 0
+    count = np.where(runs, part.length - starts, 0)            # positions that are computed
+    entered = np.where(runs, stops - starts, 0)
+    above = np.where(runs, layers - 1 - entering, 0)           # layers above the one that is entered
     tokens = (entered + count * above).sum(axis=1)
     attention, rest = model.resuming.arithmetic
-    within = np.array([model.resuming.within({item.site for item in entry}) for entry in lists])
+    within = np.array([model.resuming.within({item.site for item in entry}) for entry in (lists[i] for i in chosen)])
     first = np.where(within[:, None], rest, attention + rest) * entered
     last = np.where(above > 0, 0.75 * attention * count + 0.25 * attention + rest, 0)
     middle = np.maximum(above - 1, 0) * count * (attention + rest)
     flops = (first + middle + last).sum(axis=1)
-    order = np.lexsort((np.arange(len(runs)), np.where(runs, table.layer, layers).min(axis=1),
-                        np.where(runs, table.first, part.length).min(axis=1)))
-    rows = tuple(part.rows.tolist())
-    return [Unit(tuple(some.tolist()), rows, int(tokens[some].sum()), float(flops[some].sum()))
+    order = np.lexsort((np.arange(len(runs)), np.where(runs, entering, layers).min(axis=1),
+                        np.where(runs, starts, part.length).min(axis=1)))
+    rows = tuple(part.rows[at].tolist())
+    return [Unit(tuple(chosen[some].tolist()), rows, int(tokens[some].sum()), float(flops[some].sum()))
             for some in cut(order, flops, unit_flops(model.device))]
+
 
 def buckets(order: Tensor, lengths: Tensor, size: int) -> list[Tensor]:
     """Prompts of similar length together: ``order`` (by length) cut into parts of at most ``size`` prompts, none of which

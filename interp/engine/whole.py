@@ -56,6 +56,15 @@ class Whole:
             self.halving.run(np.arange(start, min(start + each, len(lists))), work)
         return values, acted
 
+    def some(self, lists: np.ndarray, prompts: np.ndarray) -> tuple[Unit, ...]:
+        """Units of some lists on some prompts."""
+        found, wanted, chosen = [], set(prompts.tolist()), tuple(lists.tolist())
+        for unit in {unit.rows: unit for unit in self.units}.values():
+            rows = tuple(row for row in unit.rows if row in wanted)
+            share = len(chosen) * len(rows) / (len(unit.lists) * len(unit.rows))
+            found += [Unit(chosen, rows, round(unit.tokens * share), unit.flops * share)] if rows and chosen else []
+        return tuple(found)
+
     def open(self) -> None:
         """Measure what a row takes, and cut the work into units."""
         prompts = self.prepared.prompts

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from interp.engine.forward import metric_values
 from interp.engine.intervention import Intervention
+from interp.engine.untouched import untouched_values
 from interp.models.backend import Stack
 from interp.models.sites import PER_KV_HEAD
 from interp.tasks.metrics import Metric, metric_of
@@ -33,4 +33,4 @@ def metric_of_run(batch: Any, metric: str | Metric | None) -> Metric:
 
 def baselines(model: Any, batch: Any, metric: Any, batch_size: int | None) -> dict[str, np.ndarray]:
     """The metric of the unchanged ``clean`` and ``corrupt`` runs [prompt]."""
-    return {on: metric_values(model, batch, (), on=on, metric=metric, batch_size=batch_size) for on in ("clean", "corrupt")}
+    return {on: untouched_values(model, batch, on, metric, batch_size) for on in ("clean", "corrupt")}

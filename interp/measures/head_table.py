@@ -5,12 +5,14 @@ A candidate is a head, or a head at a place. Order: place, then layer, then head
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from interp.engine.idle import idle
+from interp.engine.idle import idle_of
 from interp.engine.intervention import Intervention
+from interp.engine.plan import Plan, plan_sweep, read_some
 from interp.engine.prompts import side, sides
 from interp.engine.running import Running
 from interp.engine.sweep import sweep
@@ -73,10 +75,16 @@ class HeadTable:
         at = zip(*np.unravel_index(np.asarray(candidates), self.shape), strict=True)
         return [self.change(int(layer), int(head), self.found[place].at) for place, layer, head in at]
 
+    @cached_property
+    def plan(self) -> Plan:
+        """The sweep over all candidates, and last the unchanged run: opened once, and read in parts."""
+        return plan_sweep(self.model, self.batch, [*self.interventions(range(self.n)), ()], self.on, metric=self.metric,
+                          batch_size=self.running.batch_size, memory=self.running.memory)
+
     def zeros(self) -> np.ndarray:
         """0 where an entry is known to be zero beforehand, NaN elsewhere, [candidate, prompt]."""
-        known = idle(self.model, self.batch, self.interventions(range(self.n)), self.on, batch_size=self.running.batch_size,
-                     memory=self.running.memory)
+        known = idle_of(self.plan.passes)
+        known = None if known is None else known[:-1]
         return np.where(known & self.exists, 0.0, np.nan) if known is not None else np.full(self.exists.shape, np.nan)
 
     def read(self, candidates: np.ndarray, prompts: np.ndarray) -> np.ndarray:
@@ -84,6 +92,11 @@ class HeadTable:
 
         The unchanged run is one more entry of the sweep, so that what a change does not reach is the same to the last bit.
         """
+        how = self.running
+        whole = len(candidates) == self.n and len(prompts) == self.batch.n
+        if not (whole or how.dry_run or how.store is not None or how.workers not in (None, "local")):
+            changed = read_some(self.plan, np.append(candidates, self.n), prompts, progress=how.progress, title=self.title)
+            return self.sign * (changed[-1] - changed[:-1])
         ordered = np.sort(prompts)
         some = self.batch if len(prompts) == self.batch.n else self.batch.subset(ordered.tolist())
         lists = [*self.interventions(candidates), *([] if self.running.dry_run else [()])]

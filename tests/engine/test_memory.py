@@ -159,10 +159,10 @@ def test_so_does_laying_the_ground(model, monkeypatch):
     want = values_of(open_passes(model, batch, LISTS))
     lay = resumed.lay
 
-    def refused(model, prepared, rows, interventions):
+    def refused(model, prepared, rows, *others):
         if len(rows) > 2:
             raise ALLOCATOR
-        return lay(model, prepared, rows, interventions)
+        return lay(model, prepared, rows, *others)
 
     monkeypatch.setattr(resumed, "lay", refused)
     passes = open_passes(model, batch, LISTS)

@@ -16,7 +16,8 @@ from interp.engine.edge_lists import edge_interventions
 from interp.engine.edge_patching import edge_patching
 from interp.engine.forward import metric_values
 from interp.engine.intervention import Intervention, Mean, Replace, Resample, Scale, Zero
-from interp.engine.plan import duration, plan_sweep
+from interp.engine.passes import open_passes
+from interp.engine.plan import duration, plan_sweep, read_some
 from interp.engine.running import Running, running_of
 from interp.engine.sweep import DryRunError, sweep, sweep_record
 from interp.engine.unit_store import remove
@@ -44,6 +45,17 @@ def lists_of(value=None):
 
 def plan_of(model, **options):
     return plan_sweep(model, batch_of(), lists_of(), **({"batch_size": 2} | options))
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_an_open_plan_is_read_in_parts(model, resume):
+    """Any lists on any prompts, in any order, again and again: the values of the whole."""
+    plan = plan_of(model)
+    passes = open_passes(model, plan.batch, plan.lists, metrics=plan.metrics, batch_size=2, resume=resume)
+    plan, values = replace(plan, passes=passes), plan.run().values
+    for lists, prompts in (([7, 0, 13], [3, 1]), ([2], [0]), ([14, 2], [2, 0, 3])):
+        np.testing.assert_allclose(read_some(plan, np.array(lists), np.array(prompts)), values[np.ix_(lists, prompts)],
+                                   atol=1e-5)
 
 
 class StopError(Exception):

@@ -1,6 +1,7 @@
 """``Resumable``: a network whose passes can start at any layer and position, on any rows; built by looking, then checked."""
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from interp.models.locate import Place
 from interp.models.recording import first_tensor
 from interp.models.resume.apart import WITHIN, Apart, fits, fuses
 from interp.models.resume.calls import Layout, layout_of
-from interp.models.resume.tail import dummy_inputs, tail
+from interp.models.resume.tail import dummy_inputs, few_columns, tail
 from interp.models.resume.untouched import Prefix, Recording, record
 from interp.models.sites import Site
 from interp.models.taps import Taps
@@ -69,13 +70,20 @@ class Resumable:
         attention = sum(of(place.core) for place in self.places) / self.n_layers
         return attention, sum(of(place.block) for place in self.places) / self.n_layers - attention
 
-    def record(self, inputs: Mapping[str, Tensor], capture: Collection[Site] = ()) -> Recording:
-        """The untouched run on some prompts.
+    def reading(self, columns: Tensor | None) -> AbstractContextManager[None]:
+        """Runs inside make these columns of the vocabulary alone; all, for None and where single ones cannot be had."""
+        wanted = columns if self.columns and columns is not None else None
+        return few_columns(self.network, None if wanted is None else wanted.to(next(self.network.parameters()).device))
+
+    def record(self, inputs: Mapping[str, Tensor], capture: Collection[Site] = (),
+               columns: Tensor | None = None) -> Recording:
+        """The untouched run on some prompts; its output has the logits of some ``columns``, or of all.
 
         Raises:
             InterpError: it calls the blocks in another way than the runs by which the network was looked at.
         """
-        found = record(self.backend, list(self.places), inputs, capture, cached=self.causal)
+        with self.reading(columns):
+            found = record(self.backend, list(self.places), inputs, capture, cached=self.causal)
         if not all(layout.fits(call) for layout, call in zip(self.layouts, found.calls, strict=True)):
             raise InterpError(f"resume {self.backend.architecture}", "its blocks are called in another way on these prompts",
                               "run full passes")
@@ -153,7 +161,8 @@ def resumable(backend: Any) -> Resumable | str:
         return layouts
     reason = ""
     for shares in (True, False):
-        checked = _checked(Resumable(backend, places, layouts.outer, causal, shares))
+        outer = tuple(replace(layout, once=shares) for layout in layouts.outer)
+        checked = _checked(Resumable(backend, places, outer, causal, shares))
         if isinstance(checked, str):
             reason = checked
             continue

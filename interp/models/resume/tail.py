@@ -24,6 +24,19 @@ def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
             module.forward = before
 
 
+@contextlib.contextmanager
+def few_columns(network: nn.Module, columns: Tensor | None) -> Iterator[None]:
+    """A network whose unembedding gives these columns of the vocabulary alone; None for all."""
+    if columns is None:
+        yield
+        return
+    head = network.get_output_embeddings()
+    weight = head.weight.index_select(0, columns)
+    bias = None if head.bias is None else head.bias.index_select(0, columns)
+    with replaced(head, lambda x: F.linear(x, weight, bias)):
+        yield
+
+
 def tail(network: nn.Module, blocks: Sequence[nn.Module], template: Any, inputs: Mapping[str, Tensor], hidden: Tensor,
          columns: Tensor | None = None) -> Tensor:
     """The logits of ``hidden`` [row, position, d_model], as the network makes them: [row, position, vocab] (class logits).
@@ -41,11 +54,7 @@ def tail(network: nn.Module, blocks: Sequence[nn.Module], template: Any, inputs:
     with contextlib.ExitStack() as stack:
         for block in blocks:
             stack.enter_context(replaced(block, pass_over))
-        if columns is not None:
-            head = network.get_output_embeddings()
-            weight = head.weight.index_select(0, columns)
-            bias = None if head.bias is None else head.bias.index_select(0, columns)
-            stack.enter_context(replaced(head, lambda x: F.linear(x, weight, bias)))
+        stack.enter_context(few_columns(network, columns))
         output = network(**inputs)
     logits = output.get("logits")
     return output.get("last_hidden_state") if logits is None else logits
