@@ -71,7 +71,7 @@ export function mapPanel(link, root) {
     const renormalised = mode === "renormalise";
     limit = renormalised ? 1 : link.get("scale") === "head" ? headLimit(full) : link.header.limit;
     pen.fillStyle = hatch(pen, styles.getPropertyValue("--iw-hatch"));
-    pen.fillRect(layout.left, layout.top, layout.strip, layout.high);
+    if (mode === "show") pen.fillRect(layout.left, layout.top, layout.strip, layout.high);
     if (layout.wide) pen.fillRect(layout.start, layout.top, layout.wide, layout.high);
     pen.imageSmoothingEnabled = false;
     if (columns > 1) {
@@ -202,7 +202,7 @@ export function mapPanel(link, root) {
       + (link.get("scale") === "head" ? ", this head's largest" : link.header.clipped ? " and above, all heads" : ", all heads");
     legend.replaceChildren(
       make("span", {}, "weight 0", bar(link.palette.attention), top),
-      ...(mode === "show" ? [make("span", {}, "first key 0", bar(link.palette.sink), "1")] : []),
+      ...[mode === "show" ? make("span", {}, "first key 0", bar(link.palette.sink), "1") : make("span", {}, "first key left out")],
       ...(full.codes.includes(MASKED) ? [make("span", {}, make("i", { class: "iw-bar iw-hatched" }), "masked")] : []),
       ...(bad.undefinedRows ? [make("span", {}, make("i", { class: "iw-bar", style: `background:${link.palette.missing}` }),
         "not a number")] : []),
