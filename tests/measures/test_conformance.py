@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from functools import cache
 from typing import Literal, get_args, get_origin
 
 import numpy as np
@@ -160,25 +161,33 @@ def test_batch_size_and_padding_change_nothing(name, options, architecture, mode
     assert one.provenance.key() == whole.provenance.key()
 
 
-@across(FEW)
-def test_a_head_that_writes_nothing_scores_zero(name, options, architecture, batch):
-    if catalog()[name].about != "effect":
-        pytest.skip(f"{name} is not about effects")
+@cache
+def silenced(architecture):
+    """The network with the query heads of the first key-value head of layer 1 writing nothing, and how many these are."""
     network = shallow(architecture)
     sizes = shape(architecture, network)
     group = sizes.heads // sizes.kv
     module, side, view = slot(architecture, network, 1, "z")
     with torch.no_grad():
-        for head in range(group):  # all query heads of the first key-value head
+        for head in range(group):
             head_view(architecture, view, _features_last(module, side)[None], head).zero_()
-    scores = score(name, load(network, verify=False), batch, **options)
+    return load(network, verify=False), group
+
+
+@across(FEW)
+def test_a_head_that_writes_nothing_scores_zero(name, options, architecture, batch):
+    if catalog()[name].about != "effect":
+        pytest.skip(f"{name} is not about effects")
+    model, group = silenced(architecture)
+    scores = score(name, model, batch, **options)
     count = group if scores.unit == "head" else 1
     assert np.abs(scores.values[1, :count]).max() < 1e-6
     assert np.abs(scores.values[1, count:]).max() > 1e-4
 
 
-@across(FEW)
-def test_permuting_heads_permutes_scores(name, options, architecture, batch, scored):
+@cache
+def permuted(architecture):
+    """The network with its heads in another order, that order, and that of the key-value heads."""
     network = shallow(architecture)
     sizes = shape(architecture, network)
     group = sizes.heads // sizes.kv
@@ -191,13 +200,16 @@ def test_permuting_heads_permutes_scores(name, options, architecture, batch, sco
             for layer in range(sizes.layers):
                 sinks = attention(architecture, network, layer).sinks
                 sinks.copy_(sinks[torch.from_numpy(order)])
-    before, after = (
-        scored(name, options, architecture),
-        score(name, load(network, verify=False), batch, **options),
-    )
+    return load(network, verify=False), order, order_kv
+
+
+@across(FEW)
+def test_permuting_heads_permutes_scores(name, options, architecture, batch, scored):
+    model, order, order_kv = permuted(architecture)
+    before, after = scored(name, options, architecture), score(name, model, batch, **options)
     expected = before.values[:, order if before.unit == "head" else order_kv]
     if "sender" in before.dims:
-        expected = expected.reshape(*expected.shape[:3], -1, sizes.heads)[..., order].reshape(expected.shape)
+        expected = expected.reshape(*expected.shape[:3], -1, len(order))[..., order].reshape(expected.shape)
     np.testing.assert_allclose(after.values, expected, rtol=1e-3, atol=5e-5)
     assert np.nanmax(np.abs(expected - before.values)) > 1e-3 or name in RARE
 
