@@ -54,23 +54,33 @@ def run_masks(model: Any, batch: Any, masks: np.ndarray, *, ablation: Ablation =
     Raises:
         InterpError: masks of another graph; an unknown ablation; ``resample`` or ``mean_position`` of unaligned prompts.
     """
+    return open_masks(model, batch, ablation=ablation, on=on, metric=metric, memory=memory)(masks, progress)
+
+
+def open_masks(model: Any, batch: Any, *, ablation: Ablation = "resample", on: str = "clean",
+               metric: str | Metric | None = None, memory: int = MEMORY) -> Callable[..., np.ndarray]:
+    """``run_masks`` for one batch, to be called many times: the stand-ins are computed once."""
     graph = graph_of(model)
-    masks = np.atleast_2d(np.asarray(masks, dtype=np.float32))
-    if masks.ndim != 2 or masks.shape[1] != len(graph.edges):
-        raise InterpError(f"run masks of shape {masks.shape}", f"the model has {len(graph.edges)} edges",
-                          "give an array [mask, edge] in the order of Edges")
     ground = ground_of(graph, batch, ablation, on)
     measured = batch.metric if metric is None else metric_of(metric)
     tensors = len(ground.there) + 3 * graph.edges.n_heads      # written by senders; read by the receivers of one layer
     per_pass = max(1, int(memory // (4 * ground.there[0].numel() * tensors)))
-    found = []
-    with torch.no_grad():
-        for some in np.array_split(masks, -(-len(masks) // per_pass)):
-            given = torch.from_numpy(some).to(ground.there[0].device)
-            found.append(masked_metric(graph, ground, batch, measured, given).double().cpu().numpy())
-            if progress is not None:
-                progress(len(some))
-    return np.concatenate(found)
+
+    def run(masks: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
+        masks = np.atleast_2d(np.asarray(masks, dtype=np.float32))
+        if masks.ndim != 2 or masks.shape[1] != len(graph.edges):
+            raise InterpError(f"run masks of shape {masks.shape}", f"the model has {len(graph.edges)} edges",
+                              "give an array [mask, edge] in the order of Edges")
+        found = []
+        with torch.no_grad():
+            for some in np.array_split(masks, -(-len(masks) // per_pass)):
+                given = torch.from_numpy(some).to(ground.there[0].device)
+                found.append(masked_metric(graph, ground, batch, measured, given).double().cpu().numpy())
+                if progress is not None:
+                    progress(len(some))
+        return np.concatenate(found)
+
+    return run
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from interp.core.registry import unknown
 from interp.discovery.graph import edges_of
 from interp.discovery.method import method
 from interp.engine.edge_attribution import provenance
-from interp.engine.edge_circuits import Ablation, run_masks
+from interp.engine.edge_circuits import Ablation, open_masks
 from interp.engine.edges import EdgeScores
 from interp.tasks.metrics import Metric, metric_of
 
@@ -47,10 +47,7 @@ def acdc(model: Any, batch: Any, *, threshold: float = 0.01, change: Literal["ab
     if change not in ("absolute", "signed"):
         raise unknown("change", change, ["absolute", "signed"])
     edges, measured = edges_of(model), batch.metric if metric is None else metric_of(metric)
-
-    def run(masks: np.ndarray) -> np.ndarray:
-        return run_masks(model, batch, masks, ablation=ablation, metric=measured)
-
+    run = open_masks(model, batch, ablation=ablation, metric=measured)
     kept, scores, passes = remove(len(edges), order(edges), run, threshold, change == "signed", ahead)
     ends = run(np.array([np.ones(len(edges), dtype=bool), np.zeros(len(edges), dtype=bool)]))
     baselines = {"clean": ends[0], "corrupt": ends[1]}
