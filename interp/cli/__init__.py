@@ -1,4 +1,5 @@
-"""The shell: ``interp list``, ``interp score``, ``interp report``, ``interp types``.
+"""The shell: ``interp list``, ``interp score``, ``interp report``, ``interp types``, and of circuits
+``interp discover``, ``interp evaluate``, ``interp compare``.
 
 What cannot be done is said in one sentence on stderr, with exit code 2 and nothing half-written. ``interp --help`` and
 ``interp list`` import no torch.
@@ -9,6 +10,9 @@ import sys
 
 import typer
 
+from interp.cli.comparing import compare
+from interp.cli.discovering import discover
+from interp.cli.judging import evaluate
 from interp.cli.listing import list_
 from interp.cli.reporting import report
 from interp.cli.scoring import score
@@ -34,6 +38,9 @@ app.command("list")(list_)
 app.command("score", context_settings=FREE)(score)
 app.command("report", context_settings=FREE)(report)
 app.command("types")(types)
+app.command("discover", context_settings=FREE)(discover)
+app.command("evaluate", context_settings=FREE)(evaluate)
+app.command("compare")(compare)
 
 
 def main() -> None:

@@ -6,13 +6,13 @@ import typer
 
 from interp.core.registry import unknown
 
-KINDS = ("measures", "models", "tasks")
+KINDS = ("measures", "methods", "models", "tasks")
 HIDDEN = ("progress", "running")
 """Options of measures that a command line has no words for."""
 
 
-def list_(kind: Annotated[str, typer.Argument(help="models, tasks or measures", show_default=False)]) -> None:
-    """What there is: models, tasks or measures, one a line with what it is.
+def list_(kind: Annotated[str, typer.Argument(help="models, tasks, measures or methods", show_default=False)]) -> None:
+    """What there is: models, tasks, measures or methods of discovery, one a line with what it is.
 
     Example: `interp list measures`
     """
@@ -21,7 +21,7 @@ def list_(kind: Annotated[str, typer.Argument(help="models, tasks or measures", 
 
     if kind not in KINDS:
         raise unknown("kind of thing to list", kind, list(KINDS))
-    columns, rows = {"measures": _measures, "models": _models, "tasks": _tasks}[kind]()
+    columns, rows = {"measures": _measures, "methods": _methods, "models": _models, "tasks": _tasks}[kind]()
     table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for row in rows:
         table.add_row(*row)
@@ -41,6 +41,16 @@ def _measures() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             ", ".join(f"--{option.name.replace('_', '-')}" for option in entry.options if option.name not in HIDDEN),
         )
         for entry in catalog().values()
+    ]
+
+
+def _methods() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    from interp.discovery.method import DEFAULT, find, names
+
+    return ("method", "what it is", "scores", "cost", "options"), [
+        (name + (" (default)" if name == DEFAULT else ""), found.summary, found.level, found.cost,
+         ", ".join(f"--{option.replace('_', '-')}" for option in found.options if option not in HIDDEN))
+        for name, found in ((name, find(name)) for name in names())
     ]
 
 
