@@ -197,7 +197,8 @@ def _hypergeometric(n: int, a: int, b: int) -> Floats:
     logs = _log_choose(a, s) + _log_choose(n - a, b - s) - _log_choose(n, b)
     found = np.zeros(len(there))
     found[there] = np.exp(logs)
-    return found / found.sum()
+    shares: Floats = found / found.sum()
+    return shares
 
 
 def _log_choose(n: int, k: ArrayLike) -> Floats:

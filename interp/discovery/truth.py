@@ -1,9 +1,14 @@
-"""Models whose circuits are known, and how well each method finds them: ``python -m interp.discovery.truth``.
+"""Models whose circuits are known, and how well each method finds them.
+
+``python -m interp.discovery.truth`` writes the table of all methods, good and bad, to ``docs/ground-truth.md``.
 
 The truth of a compiled program is read from ``circuits/compiled``: the edges that are needed under an ablation, found by
 trying every edge (``data/compiled/truth.py``). A method's score of an edge is the size of its mean over prompts.
 """
 
+import argparse
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +21,10 @@ from interp.core.circuit import Circuit
 from interp.core.errors import InterpError
 from interp.discovery.graph import edges_of, mask_of
 from interp.discovery.method import discover
-from interp.models import load
+from interp.discovery.node_scores import NodeScores
+from interp.discovery.truth_page import page
 from interp.models.compiled import COMPILED
+from interp.models.load import load
 from interp.tasks.batch import Batch
 from interp.tasks.own import from_tokens
 
@@ -29,6 +36,11 @@ TABLE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "EAP-IG activations": ("eap_ig_activations", {}),
     "mask-path IG, 5 steps": ("mask_ig", {"steps": 5, "tolerance": None}),
     "mask-path IG, adaptive": ("mask_ig", {}),
+    "information-flow routes (nodes)": ("information_flow", {}),
+    "node patching (nodes)": ("node_patching", {"progress": False}),
+    "edge pruning, 100 steps": ("edge_pruning", {"steps": 100, "progress": False}),
+    "Matryoshka, 100 steps": ("matryoshka", {"steps": 100, "progress": False}),
+    "Matryoshka, 100 steps, distance": ("matryoshka", {"steps": 100, "loss": "distance", "progress": False}),
     "verified": ("verified", {"progress": False}),
     "exact, noising": ("edge_patching", {"direction": "noising", "progress": False}),
     "exact, denoising": ("edge_patching", {"direction": "denoising", "progress": False}),
@@ -71,7 +83,8 @@ def detection_table(names: Sequence[str] | None = None, methods: Mapping[str, tu
     """How well methods find the edges that resample ablation needs: one row per program, method and seed of the prompts.
 
     Columns: program, edges, true, method, seed, auroc, auprc, precision (among as many as are true), exact (share of edges
-    that were patched exactly), complete (share of prompts whose residual is below the tolerance, where there is one).
+    that were patched exactly), complete (share of prompts whose residual is below the tolerance, where there is one),
+    seconds.
     """
     rows = []
     for name in programs() if names is None else names:
@@ -80,14 +93,42 @@ def detection_table(names: Sequence[str] | None = None, methods: Mapping[str, tu
         for seed in seeds:
             batch = batch_of(name, n, seed)
             for title, (method, options) in methods.items():
+                started = time.perf_counter()
                 found = discover(model, batch, method=method, **options)
+                seconds = time.perf_counter() - started
+                found = found.to_edges() if isinstance(found, NodeScores) else found
                 size = np.abs(found.mean())
                 exact = 1.0 if method == "edge_patching" else len(found.notes.get("exact", ())) / len(true)
                 complete = found.notes.get("complete")
                 rows.append({"program": name, "edges": len(true), "true": int(true.sum()), "method": title, "seed": seed,
                              "auroc": detection.auroc(size, true), "auprc": detection.average_precision(size, true),
                              "precision": detection.precision_at(size, true), "exact": exact,
-                             "complete": np.nan if complete is None else float(np.mean(complete))})
-        if say is not None:
-            say(name)
+                             "complete": np.nan if complete is None else float(np.mean(complete)),
+                             "seconds": seconds})
+            if say is not None:
+                say(f"{name}, seed {seed}")
     return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Score every program by every method, and write the page."""
+    asked = argparse.ArgumentParser(prog="python -m interp.discovery.truth", description=main.__doc__)
+    asked.add_argument("--out", type=Path, default=Path("docs/ground-truth.md"))
+    asked.add_argument("--prompts", type=int, default=64)
+    asked.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    given = asked.parse_args()
+    started = time.perf_counter()
+
+    def say(what: str) -> None:
+        print(f"{time.perf_counter() - started:6.0f} s  {what}", flush=True)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the scores of integrated gradients")      # the column "complete" says it
+        found = detection_table(n=given.prompts, seeds=given.seeds, say=say)
+    text = page(found, n=given.prompts, seeds=given.seeds, seconds=time.perf_counter() - started)
+    given.out.write_text(text, encoding="utf-8")
+    say(f"wrote {given.out}")
+
+
+if __name__ == "__main__":
+    main()

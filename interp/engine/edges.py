@@ -201,6 +201,10 @@ class EdgeScores:
             raise unknown("place of these scores", place, list(self.places))
         return replace(self, values=self.places[place], places={})
 
+    def provenance_dict(self) -> dict[str, Any]:
+        """What the provenance of other scores records of these, where they start from them."""
+        return {"measure": self.provenance.measure, "options": dict(self.provenance.options)}
+
     def mean(self) -> np.ndarray:
         """Mean over prompts, [edge]."""
         return self.values.mean(1)

@@ -20,8 +20,9 @@ from interp.tasks import from_tokens
 
 QUIET = {"progress": False}
 OPTIONS = {"mask_ig": {"tolerance": None},
+           "edge_pruning": {"steps": 8}, "matryoshka": {"steps": 8},
            "edge_patching": {"edges": ["embed->L0H0.v", "L0H1->mlp0.mlp", "L1H0->logits.out"]}}
-"""Without a tolerance a path does not depend on rounding; few edges are quick."""
+"""Without a tolerance a path does not depend on rounding; few edges and steps are quick."""
 
 
 @pytest.fixture(scope="module")
