@@ -1,5 +1,6 @@
 """The shell: ``interp list``, ``interp score``, ``interp report``, ``interp types``, and of circuits
-``interp discover``, ``interp evaluate``, ``interp compare``.
+``interp discover``, ``interp evaluate``, ``interp compare``,
+``interp reuse``.
 
 What cannot be done is said in one sentence on stderr, with exit code 2 and nothing half-written. ``interp --help`` and
 ``interp list`` import no torch.
@@ -15,6 +16,7 @@ from interp.cli.discovering import discover
 from interp.cli.judging import evaluate
 from interp.cli.listing import list_
 from interp.cli.reporting import report
+from interp.cli.reusing import reuse
 from interp.cli.scoring import score
 from interp.cli.typing_heads import types
 from interp.core.errors import InterpError
@@ -41,6 +43,7 @@ app.command("types")(types)
 app.command("discover", context_settings=FREE)(discover)
 app.command("evaluate", context_settings=FREE)(evaluate)
 app.command("compare")(compare)
+app.command("reuse")(reuse)
 
 
 def main() -> None:
