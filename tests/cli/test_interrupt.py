@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 WAITING = """
-import sys, time
+import signal, sys, time
 from interp.cli import main
 from interp.engine.passes import Passes
 
@@ -19,9 +19,11 @@ def in_the_middle(self, unit):
     return run(self, unit)
 
 Passes.run = in_the_middle
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
-"""The command line, which waits in its third unit of work: the interruption cannot come too late."""
+"""The command line, which waits in its third unit of work: the interruption cannot come too late. It listens even where the
+tests were started in the background, whose children ignore interruptions."""
 
 
 def test_a_report_that_is_interrupted_leaves_nothing(tmp_path):
