@@ -108,6 +108,8 @@ def picked(tensor: Tensor, axes: tuple[Axis, ...], rows: Tensor, start: int, cou
         kind, per = axis
         if kind == QUERY:
             tensor = tensor.narrow(i, start, count)
+        elif tensor.shape[i] == 1:
+            tensor = tensor.index_select(i, torch.zeros_like(rows))      # one for all prompts: one for each row
         else:
             tensor = tensor.index_select(i, rows) if per == 1 else \
                 tensor.unflatten(i, (-1, per)).index_select(i, rows).flatten(i, i + 1)
