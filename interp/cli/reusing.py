@@ -58,8 +58,13 @@ def reuse(
              "shared: " + (", ".join(map(str, found.overlap.shared)) or "none")]
     lines += [f"only {name}: {', '.join(map(str, only)) or 'none'}"
               for name, only in zip(batches, found.overlap.only, strict=True)]
-    lines += ["", f"oracle edit of the last attention row in {chosen[1].name} of {', '.join(map(str, found.edited))}, "
-              f"{test.n} other prompts", found.edits.round(3).to_string(index=False)]
+    if not found.edited:
+        lines += ["", f"no head of {chosen[0].name} works against the answer or through the movers' queries: nothing to "
+                      "edit"]
+    else:
+        lines += ["", f"oracle edit of the last attention row in {chosen[1].name} of "
+                  f"{', '.join(map(str, found.edited))}, {test.n} other prompts",
+                  found.edits.round(3).to_string(index=False)]
     if len(found.movers):
         lines += ["", "attention of the movers from the last token", found.movers.round(3).to_string(index=False)]
     sys.stdout.write("\n".join(lines) + "\n")

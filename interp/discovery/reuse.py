@@ -5,9 +5,10 @@
     found.edits                        # attention of the first task's inhibition heads edited in the second: what happens
 
 1. **Stages** (path patching): heads that write to the logits; heads that write to the *queries* of these; heads that write
-   to keys and values of those. Of each stage the ``share`` of all heads with the largest effects, at least ``at_least``.
+   to keys and values of those. Of each stage the ``share`` of all heads with the largest effects, at least ``at_least``;
+   none with less than ``smallest`` of the whole difference, which may leave a stage empty.
 2. **Roles**, from the stages and the signs alone, no head is named in advance: ``mover`` (to the logits, for the answer),
-   ``negative mover`` (against it), ``inhibition`` (to the movers' queries), ``earlier``.
+   ``negative mover`` (against it), ``inhibition`` (to the movers' queries, for the answer), ``earlier``.
 3. **Overlap** of the two circuits, with the chance of these sizes, also matched by layer.
 4. **Edit**: in the second task the last row of attention of the first task's inhibition heads and negative movers is set to
    the wrong answers' places in equal parts, as the paper does it; and, for contrast, to the right one's. *An oracle edit*:
@@ -68,13 +69,16 @@ class Reuse:
     movers: pd.DataFrame
 
 
-def reuse(model: Any, batches: Mapping[str, Batch], *, share: float = 0.02, at_least: int = 2, n_random: int = 5,
-          test: Batch | None = None, seed: int = 0, progress: bool | None = None) -> Reuse:
+def reuse(model: Any, batches: Mapping[str, Batch], *, share: float = 0.02, at_least: int = 2, smallest: float = 0.01,
+          n_random: int = 5, test: Batch | None = None, seed: int = 0,
+          progress: bool | None = None) -> Reuse:
     """The whole study on two tasks: circuits by stages, overlap, and the edit of the first's heads in the second.
 
     Args:
         batches: two tasks' prompts, aligned; the heads whose attention is edited come from the first.
-        share, at_least: how many heads each stage keeps. n_random: draws of as many random heads of the same layers.
+        share, at_least, smallest: how many heads each stage keeps, and from which effect on (share of the difference
+            between the runs). Without inhibition heads and negative movers there are no edits: the tables are empty.
+        n_random: draws of as many random heads of the same layers.
         test: prompts of the second task for the edits; None: those that its circuit was found on.
 
     Raises:
@@ -85,20 +89,22 @@ def reuse(model: Any, batches: Mapping[str, Batch], *, share: float = 0.02, at_l
                           "give two tasks, the one whose heads are edited first")
     (first, one), (second, other) = batches.items()
     edited_in, spans = _placed(other if test is None else test)
-    found = {name: stages_of(model, batch, name, share=share, at_least=at_least, progress=progress)
+    found = {name: stages_of(model, batch, name, share=share, at_least=at_least, smallest=smallest, progress=progress)
              for name, batch in ((first, one), (second, other))}
     circuits = {name: circuit for name, (circuit, _) in found.items()}
     among = universe(shape_of(edges_of(model)), "heads")
     edited = (*circuits[first].heads("inhibition"), *circuits[first].heads("negative mover"))
-    edits = edit_table(model, edited_in, spans, edited, n_random=n_random, seed=seed,
-                       spared={head for circuit in circuits.values() for head in circuit.heads()})
-    movers = _movers(model, edited_in, spans, edited, circuits[second].heads("mover"))
+    edits = movers = pd.DataFrame()
+    if edited:
+        edits = edit_table(model, edited_in, spans, edited, n_random=n_random, seed=seed,
+                           spared={head for circuit in circuits.values() for head in circuit.heads()})
+        movers = _movers(model, edited_in, spans, edited, circuits[second].heads("mover"))
     return Reuse(circuits, pd.concat([table for _, table in found.values()], ignore_index=True),
                  overlap(circuits[first], circuits[second], among), edited, edits, movers)
 
 
 def stages_of(model: Any, batch: Batch, name: str, *, share: float = 0.02, at_least: int = 2,
-              progress: bool | None = None) -> tuple[Circuit, pd.DataFrame]:
+              smallest: float = 0.01, progress: bool | None = None) -> tuple[Circuit, pd.DataFrame]:
     """The heads of one task by path patching stage by stage, with roles, and the table of their effects."""
     edges = edges_of(model)
     keep = max(at_least, ceil(share * edges.n_layers * edges.n_heads))
@@ -118,12 +124,13 @@ def stages_of(model: Any, batch: Batch, name: str, *, share: float = 0.02, at_le
         for place in order:
             layer, head = divmod(int(place), edges.n_heads)
             effect = float(effects[layer, head])
-            if effect == 0:
+            if abs(effect) < smallest:
                 continue
-            role = ("mover" if effect > 0 else "negative mover", "inhibition", "earlier")[stage]
+            role = ("mover" if effect > 0 else "negative mover", "inhibition" if effect > 0 else "earlier", "earlier")[stage]
             roles.setdefault(Node("head", layer, head), role)
             rows.append({"task": name, "stage": into, "head": str(Head(layer, head)), "role": role, "effect": effect})
     told = {"method": "path_patching", "stages": [into for into, _ in STAGES], "share": share, "at_least": at_least,
+            "smallest": smallest,
             "task": batch.provenance_dict(), "model": model.provenance_dict(), "shape": shape_of(edges).record()}
     citation = "path patching stage by stage, after Merullo, Eickhoff and Pavlick 2024 (arXiv 2310.08744)"
     return Circuit(roles=roles, name=f"{name} in {model.name}", model=model.name, task=name, citation=citation,

@@ -56,6 +56,14 @@ def test_the_study_on_two_corruptions_of_one_circuit(model, batches):
     assert attention["L2H0", "to the right"] < 0.1
 
 
+def test_without_inhibition_there_is_nothing_to_edit(model, batches):
+    found = reuse(model, batches, at_least=1, smallest=1.2, progress=False)      # no head writes that much to the logits
+    assert found.edited == ()
+    assert found.edits.empty
+    assert found.movers.empty
+    assert not found.overlap.shared
+
+
 def test_refusals(model, batches):
     with pytest.raises(InterpError, match="give two tasks"):
         reuse(model, {"third": batches["third"]})
