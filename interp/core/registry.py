@@ -9,6 +9,10 @@ from interp.core.errors import InterpError
 T = TypeVar("T")
 
 
+CUTOFF, CLOSE = 0.5, 0.25
+"""How alike a name must be to be proposed (1 = the same), and how much less so than the nearest."""
+
+
 class Registry(Generic[T]):
     """A table of named things of one kind (``kind`` is the field's word for it: model, task, measure, ...)."""
 
@@ -48,5 +52,12 @@ def unknown(kind: str, name: str, known: list[str]) -> InterpError:
 
 def nearest(name: str, known: list[str]) -> str:
     """What to advise for a name that is not in ``known``: the nearest names, or all of them."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = alike(name, known)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of " + ", ".join(sorted(known))
+
+
+def alike(name: str, known: list[str]) -> list[str]:
+    """Up to three known names that ``name`` may stand for, the nearest first; none that is much farther than that one."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=CUTOFF)
+    ratios = [difflib.SequenceMatcher(None, other, name).ratio() for other in near]
+    return [other for other, ratio in zip(near, ratios, strict=True) if ratio >= ratios[0] - CLOSE]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from interp.core.errors import InterpError
+from interp.core.registry import alike
 
 SHORT_NAMES = {
     "gpt2": "openai-community/gpt2",
@@ -41,9 +42,7 @@ def known_names() -> list[str]:
 
 def unknown_model(name: str, true: str) -> InterpError:
     """The error for a name that leads nowhere, with the nearest known names."""
-    import difflib
-
     known = known_names()
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = alike(name, known)
     return InterpError(f"load the model {name!r}", true, "did you mean " + " or ".join(map(repr, near)) + "?" if near else
                        "choose one of " + ", ".join(sorted(known)) + ", a folder, or an id of the Hugging Face Hub")

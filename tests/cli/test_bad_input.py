@@ -37,7 +37,7 @@ def refused(run, words, left: Path, *patterns: str) -> None:
 @pytest.mark.parametrize(
     ("words", "patterns"),
     [
-        (["score", "ablatoin", "--model", "MODEL", "--task", "ioi"], ["measure 'ablatoin'", "did you mean 'ablation' or"]),
+        (["score", "ablatoin", "--model", "MODEL", "--task", "ioi"], ["measure 'ablatoin'", "did you mean 'ablation'?"]),
         (["score", "ablation", "--model", "MODEL", "--task", "io"], ["task 'io'", "did you mean 'ioi'?"]),
         (
             ["score", "ablation", "--model", "handmade-inductoin", "--task", "ioi"],

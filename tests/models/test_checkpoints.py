@@ -58,4 +58,4 @@ def test_the_organism_grows_induction_between_its_checkpoints():
         batch = interp.tasks.induction.batch(model, n=32, seed=0)
         right[name] = float(interp.engine.baselines(model, batch).correct.mean())
     assert right["step-0"] < 0.05
-    assert right["step-150"] < 0.5 < 0.8 < right["step-250"]
+    assert right["step-150"] < 0.5 < 0.85 < right["step-250"]
