@@ -1,6 +1,5 @@
 """Arguments that commands share, and the reading of those that belong to measures and tasks."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from interp.core.errors import InterpError
+from interp.core.registry import alike
 
 Model = Annotated[
     str, typer.Option("--model", "-m", help="A built-in model, a hub id or a local folder.", show_default=False)
@@ -96,7 +96,7 @@ def check_options(given: Mapping[str, str], owners: Mapping[str, Sequence[str]],
     theirs = {option for options in owners.values() for option in options}
     for option in given:
         if option not in theirs:
-            near = difflib.get_close_matches(option, [*theirs, *known], n=2, cutoff=0.5)
+            near = alike(option, [*theirs, *known])
             todo = (
                 "did you mean " + " or ".join(f"--{name.replace('_', '-')}" for name in near) + "?"
                 if near

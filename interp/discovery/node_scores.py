@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.core.errors import InterpError
 from interp.core.intervals import bootstrap
 from interp.core.provenance import Provenance
-from interp.engine.edges import SENDERS, Edges, EdgeScores
+from interp.engine.edges import SENDERS, Edges, EdgeScores, ranked
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +54,8 @@ class NodeScores:
     def top(self, k: int = 20, *, by: str = "size", confidence: float = 0.95, n_boot: int = 2000, seed: int = 0
             ) -> pd.DataFrame:
         """The ``k`` nodes of largest mean (``by="value"``) or largest absolute mean (``by="size"``), with intervals."""
-        if by not in ("size", "value"):
-            raise InterpError(f"rank nodes by {by!r}", "nodes are ranked by size or by value", "use by='size' or by='value'")
         mean = self.mean()
-        key = np.abs(mean) if by == "size" else mean
-        order = np.argsort(-np.where(np.isfinite(key), key, -np.inf), kind="stable")[:k]
-        order = order[np.isfinite(key[order])]
+        order = ranked(mean, k, by)
         low, high = bootstrap(self.values[order].T, confidence=confidence, n_boot=n_boot, seed=seed)
         names = np.array(self.names(), dtype=object)
         return pd.DataFrame({"node": names[order], "mean": mean[order], "low": low, "high": high})

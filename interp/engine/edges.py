@@ -163,6 +163,16 @@ def _nodes(rows: list[tuple[int, int, int]]) -> Nodes:
     return Nodes(kind.astype(np.int8), layer.astype(np.int32), head.astype(np.int32))
 
 
+def ranked(mean: np.ndarray, k: int, by: str) -> np.ndarray:
+    """Indices of the ``k`` largest means, of their absolute values (``by="size"``) or of themselves (``by="value"``); what has
+    no score is never among them, ties keep their order."""
+    if by not in ("size", "value"):
+        raise InterpError(f"rank scores by {by!r}", "they are ranked by size or by value", "use by='size' or by='value'")
+    key = np.abs(mean) if by == "size" else mean
+    order = np.argsort(-np.where(np.isfinite(key), key, -np.inf), kind="stable")[:k]
+    return order[np.isfinite(key[order])]
+
+
 @dataclass(frozen=True, eq=False)
 class EdgeScores:
     """Scores of edges on each prompt.
@@ -219,12 +229,8 @@ class EdgeScores:
 
         Columns: edge (text), sender, receiver, layer, head and kind of both, mean, low, high (bootstrap over prompts).
         """
-        if by not in ("size", "value"):
-            raise InterpError(f"rank edges by {by!r}", "edges are ranked by size or by value", "use by='size' or by='value'")
         mean = self.mean()
-        key = np.abs(mean) if by == "size" else mean
-        order = np.argsort(-np.where(np.isfinite(key), key, -np.inf), kind="stable")[:k]
-        order = order[np.isfinite(key[order])]
+        order = ranked(mean, k, by)
         low, high = bootstrap(self.values[order].T, confidence=confidence, n_boot=n_boot, seed=seed)
         frame = pd.DataFrame({"edge": self.edges.names(order)} | self._columns(order))
         return frame.assign(mean=mean[order], low=low, high=high)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.core.errors import InterpError
+from interp.models.norm_slope import affine
 
 
 def frozen_norm(norm: Callable[[Tensor], Tensor], at: Tensor, parts: Tensor) -> Tensor:
@@ -18,7 +19,7 @@ def frozen_norm(norm: Callable[[Tensor], Tensor], at: Tensor, parts: Tensor) -> 
     Raises:
         InterpError: ``norm`` is not of this family (its frozen map does not give back its own output).
     """
-    b, w, centred = _affine(norm, at)
+    w, b, centred = affine(norm, at, torch.float32)
     flat = at.float()
     core = (flat - flat.mean(-1, keepdim=True) if centred else flat) * w
     out = norm(at).float() - b
@@ -34,17 +35,4 @@ def frozen_norm(norm: Callable[[Tensor], Tensor], at: Tensor, parts: Tensor) -> 
 
 def norm_bias(norm: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     """The additive constant of ``norm``, [d_model]; zero for RMS norm. ``like`` [..., d_model] gives size, dtype, device."""
-    return _affine(norm, like)[0]
-
-
-def _affine(norm: Callable[[Tensor], Tensor], like: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Bias, weight (up to a common factor) and whether the mean is taken out. The probe has mean 0 and mean square 1."""
-    size = like.shape[-1]
-    if size % 2:
-        raise InterpError("split a normalised stream into its parts", f"its size {size} is odd", "use another model")
-    probe = torch.ones(size, dtype=like.dtype, device=like.device)
-    probe[1::2] = -1
-    plus, minus, level = norm(torch.stack([probe, -probe, torch.ones_like(probe)])[:, None]).float()[:, 0]
-    b, slope = (plus + minus) / 2, (plus - minus) / 2
-    w = slope * probe.float()
-    return b, w, bool((level - b).abs().max() <= 1e-3 * w.abs().max())
+    return affine(norm, like, torch.float32)[1]

@@ -92,7 +92,7 @@ def affine(norm: Callable[[Tensor], Tensor], like: Tensor, wide: torch.dtype) ->
     """Weight [d], bias [d] and whether the mean is taken out, from vectors of known mean and size."""
     size = like.shape[-1]
     if size % 2:
-        raise InterpError("differentiate a normalisation", f"its size {size} is odd", "use another model")
+        raise InterpError("take a normalisation apart", f"its size {size} is odd", "use another model")
     probe = torch.full((size,), _PROBE, dtype=like.dtype, device=like.device)
     probe[1::2] = -_PROBE
     plus, minus, level = norm(torch.stack([probe, -probe, probe.abs()])[:, None]).to(wide)[:, 0]

@@ -173,7 +173,7 @@ def test_refuses():
         edge_attribution(model, batch, direction="sideways")
     with pytest.raises(InterpError, match="smoothly"):
         edge_attribution(model, batch, metric="accuracy")
-    with pytest.raises(InterpError, match="rank edges"):
+    with pytest.raises(InterpError, match="rank scores"):
         edge_attribution(model, batch).top(3, by="name")
     unaligned = interp.tasks.from_tokens([[5, 6, 7], [5, 6, 8]], [[5, 6], [6, 5]], [9, 10], [11, 12])
     with pytest.raises(InterpError, match="correspond"):

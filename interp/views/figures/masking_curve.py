@@ -1,5 +1,6 @@
 """Masking curve: accuracy against the number of masked heads, the top ones beside as many random ones."""
 
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import plotly.graph_objects as go
@@ -47,7 +48,7 @@ def masking_curve(curve: MaskingCurve, *, confidence: float = 0.95, title: str |
     return figure
 
 
-def _hover(name: str, row: dict[str, Any]) -> str:
+def _hover(name: str, row: Mapping[Hashable, Any]) -> str:
     text = f"{name}, {row['k']} masked: {row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
     if row["draws"] > 1:
         text += f", {row['draws']} draws"
