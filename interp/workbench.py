@@ -4,6 +4,7 @@ The views know no model; here is where one is read for them, a prompt at a time 
 """
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from interp.core.errors import InterpError
 from interp.core.scores import HeadScores
 from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.pattern_set import Layer, PatternSet, TokenRow, pattern_set
+from interp.views.widgets.sources import further
 from interp.views.widgets.state import HeadState
-from interp.views.widgets.view import AttentionMap, HeadGrid, TokenStrip, Workbench
+from interp.views.widgets.view import AttentionMap, HeadGrid, TokenStrip, Workbench, attached
 
 KEPT = 512 * 2**20
 """Bytes of patterns that are kept of a model."""
@@ -31,10 +33,18 @@ def workbench(shown: Any = None, batch: Any = None, *, state: HeadState | None =
             * ``HeadScores`` or a list of them (the head grid alone);
             * patterns: an array [layer, head, query, key] of numpy or torch, transformers' ``attentions``, or a cache of
               TransformerLens (see ``interp.views.widgets.pattern_set``).
-        state: of another view, to be linked with; then nothing else is given.
-        options: as in ``head_state``.
+        state: of another view, to be linked with; then no model, batch or option of ``head_state`` is given.
+        options: as in ``head_state``; and by the name of a further view (``patching``, ``circuit``, ``overlap``,
+            ``scatter``, ``retrieval``, ``training``) what its function of ``interp.views`` takes first, to show it as a tab.
     """
-    return Workbench(state or head_state(shown, batch, **options))
+    given = {kind: options.pop(kind) for kind in further() if kind in options}
+    payloads = {kind: import_module(f"interp.views.widgets.{kind}").payload(value) for kind, value in given.items()}
+    if state is None and shown is None and payloads and not options.get("scores"):
+        state = HeadState(heads=next(iter(payloads.values()))["heads"], **options)
+    state = state or head_state(shown, batch, **options)
+    for kind, payload in payloads.items():
+        attached(kind, payload, state)
+    return Workbench(state)
 
 
 def head_grid(shown: Any = None, batch: Any = None, *, state: HeadState | None = None, **options: Any) -> HeadGrid:

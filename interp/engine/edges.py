@@ -164,8 +164,10 @@ def _nodes(rows: list[tuple[int, int, int]]) -> Nodes:
 
 
 def ranked(mean: np.ndarray, k: int, by: str) -> np.ndarray:
-    """Indices of the ``k`` largest means, of their absolute values (``by="size"``) or of themselves (``by="value"``); what has
-    no score is never among them, ties keep their order."""
+    """Indices of the ``k`` largest means, by absolute value (``by="size"``) or as they are (``by="value"``).
+
+    What has no score is never among them; ties keep their order.
+    """
     if by not in ("size", "value"):
         raise InterpError(f"rank scores by {by!r}", "they are ranked by size or by value", "use by='size' or by='value'")
     key = np.abs(mean) if by == "size" else mean

@@ -16,7 +16,8 @@ from interp.views.widgets.state import HeadState
 ALL_HEADS = 8_000_000
 """Bytes of patterns in full, before compression, that a page holds; the strongest heads come first."""
 SECURITY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-TRAITS = ("header", "sel", "hover", "query", "key", "metric", "grid", "sink", "scale", "theme", "prompt", "request")
+TRAITS = ("header", "sel", "hover", "query", "key", "metric", "grid", "sink", "scale", "theme", "prompt", "request", "edge",
+          "task", "step", "threshold", "payloads")
 
 
 def page(state: HeadState, view: str, *, title: str = "Attention heads", largest: int = ALL_HEADS) -> str:
@@ -39,7 +40,8 @@ def page(state: HeadState, view: str, *, title: str = "Attention heads", largest
     content = {"traits": traits | {"header": header}, "heads": heads,
                "buffers": {name: _packed(data) for name, data in buffers.items()}}
     data = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    script = sources.script(view).replace("export default view(", "const WIDGET = view(") + sources.joined("page")
+    source = sources.workbench_script(state.payloads) if view == "workbench" else sources.script(view)
+    script = source.replace("export default view(", "const WIDGET = view(") + sources.joined("page")
     if "</script" in script.lower() or "<!--" in script:
         raise InterpError("write a page", "a script of the widgets would end early", "take such text out of widgets/js")
     return (

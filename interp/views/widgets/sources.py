@@ -1,38 +1,68 @@
 """The scripts of the widgets as one text each: the modules of ``js/`` joined, without a bundler.
 
 In the files they are ordinary ES modules, importable as they are; joined, ``import`` lines are dropped and ``export`` is
-taken off, so that the same text is an anywidget's ``_esm`` and a page's script. Top-level names are therefore unique over
-the files.
+taken off, so that the same text is an anywidget's ``_esm`` and a page's script. Comments on lines of their own and indents
+are left out. The files of ``js/`` share their top-level names; those of ``js/views/``, one for each further view, are
+enclosed in a function each and give out their panel alone: ``js/views/NAME.js`` exports ``NAMEPanel`` and ``NAMETitle``.
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "js"
-PANELS = {"grid": "gridPanel", "map": "mapPanel", "strip": "stripPanel", "workbench": "workbenchPanels"}
+OWN = ("grid", "map", "strip")
+"""Views whose scripts the workbench always holds."""
 SHARED = ("core", "base")
+
+
+def further() -> tuple[str, ...]:
+    """Kinds of the views in ``js/views/``, found by existing."""
+    return tuple(sorted(path.stem for path in (FOLDER / "views").glob("*.js")))
 
 
 def module(name: str) -> str:
     """One file of ``js/`` as it is."""
-    return (FOLDER / f"{name}.js").read_text(encoding="utf-8")
+    place = FOLDER / f"{name}.js"
+    return (place if place.exists() else FOLDER / "views" / f"{name}.js").read_text(encoding="utf-8")
 
 
 def joined(name: str) -> str:
-    """One file without ``import`` and ``export``."""
+    """One file without ``import``, ``export``, whole-line comments and indentation."""
     text = re.sub(r"^import\b.*?;\n", "", module(name), flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"^export (?=const|function|async|class|let)", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^export (?=const|function|async|class|let)", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^[ ]*(//.*|/\*\*.*?\*/)\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^[ ]+|\n(?=\n)", "", text, flags=re.MULTILINE)
+
+
+def enclosed(name: str) -> str:
+    """A file of ``js/views/`` in a function of its own, from which its panel and title come out."""
+    out = f"{name}Panel, {name}Title"
+    return f"const {{ {out} }} = (() => {{\n{joined(name)}return {{ {out} }};\n}})();\n"
 
 
 @cache
 def script(view: str) -> str:
-    """The script of a view: its panels and what they share, with the widget as the default export."""
-    panels = (*SHARED, *(("grid", "map", "strip", "workbench") if view == "workbench" else (view,)))
-    return "".join(map(joined, panels)) + f"export default view({PANELS[view]});\n"
+    """The script of a view, with the widget as the default export; the workbench's has every view."""
+    return workbench_script(further()) if view == "workbench" else _script(view)
+
+
+def workbench_script(kinds: Iterable[str]) -> str:
+    """The workbench's script with the further views that are named."""
+    kinds = tuple(kind for kind in further() if kind in set(kinds))
+    tabs = "".join(f"{kind}: [{kind}Title, {kind}Panel], " for kind in kinds)
+    parts = [*map(joined, (*SHARED, *OWN)), *map(enclosed, kinds), joined("workbench")]
+    return "".join(parts) + f"export default view(workbenchPanels({{ {tabs}}}));\n"
+
+
+def _script(view: str) -> str:
+    own = joined(view) if view in OWN else enclosed(view)
+    return "".join(map(joined, SHARED)) + own + f"export default view({view}Panel);\n"
 
 
 @cache
 def style() -> str:
     """The style of all views."""
-    return (FOLDER / "widgets.css").read_text(encoding="utf-8")
+    sheets = [FOLDER / "widgets.css", *sorted((FOLDER / "views").glob("*.css"))]
+    return "".join(path.read_text(encoding="utf-8") for path in sheets)

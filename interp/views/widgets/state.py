@@ -1,7 +1,7 @@
 """``HeadState``: what every view of one workbench shares: the data, and what is looked at."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anywidget
@@ -39,6 +39,10 @@ class HeadState(anywidget.AnyWidget):
         sink: what happens to the first key: ``show`` apart, ``hide``, or ``renormalise`` the rest to one.
         scale: ``shared`` colours for all heads, or each ``head`` its own.
         theme: ``auto`` (the host's), ``light`` or ``dark``. prompt: which prompt.
+        edge: selected edge, as in ``L0H5->L2H1<k>``; empty for none. task: selected task. step: which checkpoint.
+        threshold: edges of a circuit whose score is smaller are not drawn.
+        payloads: what each further view draws, by its kind (``show``); plain JSON.
+        ask, reply: a view's question to Python and the answer (``answer``).
     """
 
     _esm = "export default {};"
@@ -60,10 +64,19 @@ class HeadState(anywidget.AnyWidget):
     scale = traitlets.Enum(SCALES, "shared").tag(sync=True)
     theme = traitlets.Enum(THEMES, "auto").tag(sync=True)
     prompt = traitlets.Int(0).tag(sync=True)
+    edge = traitlets.Unicode().tag(sync=True)
+    task = traitlets.Unicode().tag(sync=True)
+    step = traitlets.Int(0).tag(sync=True)
+    threshold = traitlets.Float(0.0).tag(sync=True)
+    payloads = traitlets.Dict().tag(sync=True)
+    ask = traitlets.Dict().tag(sync=True)
+    reply = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, patterns: PatternSet | None = None, metrics: Sequence[HeadMetric] = (), **traits: Any) -> None:
-        heads = _heads(patterns, metrics)
+    def __init__(self, patterns: PatternSet | None = None, metrics: Sequence[HeadMetric] = (), *,
+                 heads: Sequence[int] | None = None, **traits: Any) -> None:
+        heads = _heads(patterns, metrics, heads)
         super().__init__(**traits)
+        self._answers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
         self.patterns = patterns
         self.metrics = tuple(metrics)
         self.heads = heads
@@ -73,6 +86,27 @@ class HeadState(anywidget.AnyWidget):
         self._answer()
         self.observe(lambda change: self._show(), "prompt")
         self.observe(lambda change: self._answer(), "request")
+        self.observe(lambda change: self._reply(), "ask")
+
+    def show(self, kind: str, payload: dict[str, Any]) -> None:
+        """Give a further view (``patching``, ``circuit``, ...) its data; shows at once where it is drawn."""
+        self.payloads = {**self.payloads, kind: payload}
+
+    def answer(self, kind: str, to: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Have ``to`` answer a kind of view's questions: a dictionary in, one out; an ``InterpError`` is shown as it is."""
+        self._answers[kind] = to
+        self.header = {**self.header, "answers": sorted(self._answers)}
+
+    def _reply(self) -> None:
+        kind, question = self.ask.get("kind"), self.ask.get("question")
+        to = self._answers.get(str(kind))
+        if to is None:
+            return
+        try:
+            found = to(dict(question or {}))
+        except InterpError as refused:
+            found = {"error": str(refused)}
+        self.reply = {"kind": kind, "n": self.ask.get("n"), "answer": found}
 
     @property
     def selected(self) -> tuple[Head, ...]:
@@ -117,6 +151,7 @@ class HeadState(anywidget.AnyWidget):
             "group": patterns.group if patterns else 1, "attention": self._attention, "palette": palette(),
             "metrics": [{"name": m.name, "unit": m.unit, "note": m.note, "signed": m.signed, "sink": m.name == SINK}
                         for m in metrics],
+            "answers": sorted(self._answers),
         }
         if patterns is not None and seen is not None:
             rows, columns = seen.thumbnails.shape[2:]
@@ -154,12 +189,15 @@ class HeadState(anywidget.AnyWidget):
             self.full_key = found.key | {"id": self.header["id"], "n": self.request[3] if len(self.request) > 3 else 0}
 
 
-def _heads(patterns: PatternSet | None, metrics: Sequence[HeadMetric]) -> tuple[int, ...]:
+def _heads(patterns: PatternSet | None, metrics: Sequence[HeadMetric], given: Sequence[int] | None) -> tuple[int, ...]:
     """Heads of each layer, which patterns and metrics must agree on."""
-    if patterns is None and not metrics:
+    if patterns is None and not metrics and given is None:
         raise InterpError("show heads", "there are neither patterns nor scores", "give one of them")
     shapes = {metric.name: metric.mean.shape for metric in metrics}
-    heads = patterns.heads if patterns else (metrics[0].mean.shape[1],) * metrics[0].mean.shape[0]
+    if patterns is not None:
+        heads = patterns.heads
+    else:
+        heads = (metrics[0].mean.shape[1],) * metrics[0].mean.shape[0] if metrics else tuple(given or ())
     if not heads or not max(heads):
         raise InterpError("show heads", "no layer has any", "give a model with attention")
     for name, shape in shapes.items():

@@ -1,12 +1,13 @@
 """The views of a ``HeadState``: ``HeadGrid``, ``AttentionMap``, ``TokenStrip``, and ``Workbench`` with all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
 
+from interp.core.errors import InterpError
 from interp.core.head import Head
 from interp.views.widgets import page, sources
 from interp.views.widgets.state import HeadState
@@ -14,6 +15,8 @@ from interp.views.widgets.state import HeadState
 FALLBACK = 450_000
 """Characters that a cell's output may take for readers without widgets (an exported notebook)."""
 HEIGHTS = {"grid": 620, "map": 720, "strip": 320, "workbench": 900}
+TALL = 640
+"""Height in pixels of a further view's frame."""
 
 
 class View(anywidget.AnyWidget):
@@ -49,7 +52,7 @@ class View(anywidget.AnyWidget):
         text = page.page(self.state, self.kind, largest=FALLBACK // 2)
         if len(text) <= FALLBACK:
             data["text/html"] = (
-                f'<iframe sandbox="allow-scripts" style="width:100%;height:{HEIGHTS[self.kind]}px;border:0" '
+                f'<iframe sandbox="allow-scripts" style="width:100%;height:{HEIGHTS.get(self.kind, TALL)}px;border:0" '
                 f'title="attention heads" srcdoc="{escape(text)}"></iframe>'
             )
         return data, metadata
@@ -77,7 +80,23 @@ class TokenStrip(View):
 
 
 class Workbench(View):
-    """Head grid, attention map and token strip together."""
+    """Head grid, attention map and token strip together, and as tabs the further views that the state has data for."""
 
     kind = "workbench"
     _esm = sources.script("workbench")
+
+
+def attached(kind: str, payload: Mapping[str, Any], state: HeadState | None = None, **traits: Any) -> HeadState:
+    """The state for a further view: the given one with this view's data added, else a new one for ``payload["heads"]``.
+
+    Raises:
+        InterpError: the state shows heads of another shape.
+    """
+    heads = [int(count) for count in payload["heads"]]
+    if state is None:
+        return HeadState(heads=heads, payloads={kind: dict(payload)}, **traits)
+    if list(state.heads) != heads:
+        seen, own = (f"{len(one)} layers of {max(one)} heads" for one in (state.heads, heads))
+        raise InterpError(f"add a view of {own}", f"the state shows {seen}", "give results of the same model")
+    state.show(kind, dict(payload))
+    return state

@@ -47,6 +47,7 @@ class Link {
     this.asked = "";
     this.waiting = null;
     this.draws = [];
+    this.questions = new Map();
     this.dirty = new Set();
     this.read();
     this.listen("header", () => this.read());
@@ -108,6 +109,33 @@ class Link {
       low: table.subarray((3 * i + 1) * size, (3 * i + 2) * size),
       high: table.subarray((3 * i + 2) * size, (3 * i + 3) * size),
     }));
+  }
+
+  /** What one kind of view was given to draw, or null. */
+  payload(kind) {
+    return this.get("payloads")?.[kind] ?? null;
+  }
+
+  /** Whether Python is there to answer `ask` for a kind of view. */
+  live(kind) {
+    return !this.header.still && (this.header.answers ?? []).includes(kind);
+  }
+
+  /** Ask Python; resolves to its answer, an object with `error` where it refused. A newer question of a kind drops the older. */
+  ask(kind, question) {
+    const n = (this.questions.get(kind) ?? 0) + 1 + Math.floor(performance.now() * 1000);
+    this.questions.set(kind, n);
+    return new Promise((resolve) => {
+      const hear = () => {
+        const reply = this.get("reply");
+        if (reply?.kind !== kind || reply.n < n) return;
+        this.state.off("change:reply", hear);
+        if (reply.n === n && this.questions.get(kind) === n) resolve(reply.answer);
+      };
+      this.state.on("change:reply", hear);
+      this.signal?.addEventListener("abort", () => this.state.off("change:reply", hear));
+      this.set({ ask: { kind, n, question } });
+    });
   }
 
   get metric() {
