@@ -1,6 +1,6 @@
 """The shell: ``interp list``, ``interp score``, ``interp report``, ``interp types``, and of circuits
-``interp discover``, ``interp evaluate``, ``interp compare``,
-``interp reuse``.
+``interp discover``, ``interp evaluate``, ``interp compare``, ``interp reuse``; of notebooks ``interp new notebook`` and
+``interp run-notebook``.
 
 What cannot be done is said in one sentence on stderr, with exit code 2 and nothing half-written. ``interp --help`` and
 ``interp list`` import no torch.
@@ -17,7 +17,9 @@ from interp.cli.judging import evaluate
 from interp.cli.listing import list_
 from interp.cli.reporting import report
 from interp.cli.reusing import reuse
+from interp.cli.running_notebooks import run_notebook
 from interp.cli.scoring import score
+from interp.cli.starting import new
 from interp.cli.typing_heads import types
 from interp.core.errors import InterpError
 
@@ -44,6 +46,8 @@ app.command("discover", context_settings=FREE)(discover)
 app.command("evaluate", context_settings=FREE)(evaluate)
 app.command("compare")(compare)
 app.command("reuse")(reuse)
+app.add_typer(new)
+app.command("run-notebook")(run_notebook)
 
 
 def main() -> None:

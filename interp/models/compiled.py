@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -94,22 +95,28 @@ class Compiled:
         return any(not self.vocabulary[int(token)].startswith("=") for token in written)
 
 
-def place() -> Path | None:
-    """Where the compiled weights lie: in ``data`` of a checkout, or in a wheel."""
+def frozen(folder: str) -> list[Path]:
+    """The JSON files of the models frozen in a folder of ``data``, in a checkout or in a wheel; the weights lie beside them."""
     package = Path(__file__).resolve().parent.parent
-    found = (folder for folder in (package.parent / "data" / "compiled", package / "_data" / "compiled") if folder.is_dir())
-    return next(found, None)
+    places = (package.parent / "data" / folder, package / "_data" / folder)
+    return next((sorted(place.glob("*.json")) for place in places if place.is_dir()), [])
 
 
-def _build(file: Path) -> Compiled:
-    facts = json.loads(file.read_text())
+def fields(file: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a ``Compiled`` from its JSON file and the weights beside it, and all that the file says."""
+    facts = json.loads(file.read_text(encoding="utf-8"))
     with torch.random.fork_rng(devices=[]):
         model = PlainForCausalLM(PlainConfig(**facts["config"], bos_token_id=facts["vocabulary"].index("<bos>"))).eval()
     model.load_state_dict(load_file(file.with_suffix(".safetensors")))
-    return Compiled(f"compiled-{facts['name']}", facts["computes"], tuple(facts["vocabulary"]), tuple(facts["tokens"]),
-                    facts["length"], facts["distinct"], facts["numerical"], model)
+    found = {name: facts[name] for name in ("computes", "length", "distinct", "numerical")}
+    found |= {name: tuple(facts[name]) for name in ("vocabulary", "tokens")}
+    return found | {"name": f"{kind}-{facts['name']}", "model": model}, facts
+
+
+def _build(file: Path) -> Compiled:
+    return Compiled(**fields(file, "compiled")[0])
 
 
 COMPILED: Registry[Callable[[], Compiled]] = Registry("compiled model")
-for _file in sorted(place().glob("*.json")) if place() is not None else ():
+for _file in frozen("compiled"):
     COMPILED.add(f"compiled-{_file.stem}", partial(_build, _file))

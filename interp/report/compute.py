@@ -1,23 +1,23 @@
 """From a model and tasks to results: the one place where a report runs anything."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
+from interp.core.circuit import Circuit
 from interp.core.errors import InterpError
 from interp.core.head import Head
 from interp.core.scores import HeadScores
-from interp.engine.activations import activations
 from interp.engine.baselines import baselines
-from interp.engine.edits import NEVER
 from interp.engine.forward import answer_logits
 from interp.engine.prompts import side, sides
 from interp.engine.running import Running, running_of
 from interp.measures.measure import find
-from interp.models.sites import Site
-from interp.report.results import Example, Shown, TaskResult
+from interp.report.attention import patterns, spans_of
+from interp.report.circuits import check_fit, shipped_circuits
+from interp.report.results import Findings, Shown, TaskResult, Typed
 from interp.tasks.batch import Batch
 from interp.tasks.tokenise import token_text, token_texts
 
@@ -46,9 +46,11 @@ def build(
     batch_size: int | None = None,
     progress: bool | None = None,
     running: Running | None = None,
+    types: bool = True,
+    circuits: Sequence[Circuit] = (),
     say: Say | None = None,
-) -> tuple[TaskResult, ...]:
-    """Score every head of ``model`` on every task, by every measure, and read the patterns of the top heads.
+) -> Findings:
+    """Score every head of ``model`` on every task, by every measure; type the heads; read attention patterns.
 
     Args:
         model: what ``interp.load`` returned.
@@ -58,10 +60,13 @@ def build(
         top: how many heads have their attention shown, by mean rank over the measures; prompts: on how many prompts.
         batch_size: prompts per pass; changes no number. progress: bars on stderr (None: where it is a terminal).
         running: these two, and memory, store and workers of the sweeps (``interp.engine.running``).
+        types: whether to say what each head is (``interp.measures.head_types``): once for the model, a few passes.
+        circuits: circuits of these tasks in this model; of tasks for which none is given, those that ship with the project
+            are taken where they were found in the very weights.
         say: called with a line for each step.
 
     Raises:
-        InterpError: as tasks and measures do.
+        InterpError: as tasks and measures do; a circuit of another model or task.
     """
     say = say or (lambda line: None)
     how = running_of(running, batch_size, progress)
@@ -72,6 +77,11 @@ def build(
     batches = []
     for task in tasks:  # all prompts first, so that a bad one is refused before anything runs
         batches.append(task if isinstance(task, Batch) else task.batch(model, n, seed))
+    names = [batch.task for batch in batches]
+    known = model.provenance_dict()
+    for circuit in circuits:
+        check_fit(circuit, known, names)
+    shipped = [one for one in shipped_circuits(known) if one.task in names and one.task not in {c.task for c in circuits}]
     results = []
     for task, batch in zip(tasks, batches, strict=True):
         scores = []
@@ -82,7 +92,21 @@ def build(
             )
             scores.append(find(name)(model, batch, **options, running=how))
         results.append(_result(model, task, batch, tuple(scores), top, prompts))
-    return tuple(results)
+    typed = _types(model, results[0].scores[0].attention, seed, say) if types else None
+    return Findings(tuple(results), typed, (*circuits, *shipped))
+
+
+def _types(model: Any, attention: str, seed: int, say: Say) -> Typed:
+    """The types of the heads, or why they could not be called: the rest of the report stands without them."""
+    from interp.measures.head_types import head_types
+
+    say("types of the heads")
+    begun = time.perf_counter()
+    try:
+        found = head_types(model, seed=seed, attention=attention)
+    except InterpError as refusal:
+        return Typed(None, str(refusal))
+    return Typed(found, seconds=round(time.perf_counter() - begun, 2))
 
 
 def _result(model: Any, task: Any, batch: Batch, scores: tuple[HeadScores, ...], top: int, prompts: int) -> TaskResult:
@@ -90,6 +114,7 @@ def _result(model: Any, task: Any, batch: Batch, scores: tuple[HeadScores, ...],
     facts = known or task
     base = baselines(model, batch)
     shown = batch.subset(range(min(prompts, batch.n)))
+    examples, every = patterns(model, shown, top_heads(scores, top), scores[0].attention)
     return TaskResult(
         name=batch.task,
         scores=scores,
@@ -103,7 +128,8 @@ def _result(model: Any, task: Any, batch: Batch, scores: tuple[HeadScores, ...],
         beats_wrong=base.beats_wrong,
         dropped=tuple(batch.dropped),
         shown=_shown(model, shown, base),
-        examples=_examples(model, shown, top_heads(scores, top), scores[0].attention),
+        examples=examples,
+        every_head=every,
     )
 
 
@@ -144,7 +170,7 @@ def _shown(model: Any, batch: Batch, base: Any) -> tuple[Shown, ...]:
             Shown(
                 token_texts(model.tokenizer, clean[i]),
                 token_texts(model.tokenizer, corrupt[i]),
-                _spans(batch, i),
+                spans_of(batch, i),
                 right[0],
                 tuple(wrong),
                 float(base.clean[i]),
@@ -153,34 +179,3 @@ def _shown(model: Any, batch: Batch, base: Any) -> tuple[Shown, ...]:
             )
         )
     return tuple(rows)
-
-
-def _examples(model: Any, batch: Batch, heads: Sequence[Head], attention: str) -> tuple[Example, ...]:
-    """Patterns on the clean prompts; only of attention in which a prompt's tokens are both queries and keys."""
-    if attention not in ("self", "encoder") or not heads:
-        return ()
-    examples = {}
-    for layer in sorted({head.layer for head in heads}):
-        pattern, scores = Site("pattern", layer, attention), Site("scores", layer, attention)
-        for i in range(batch.n):
-            read = activations(model, batch.subset([i]), (pattern, scores))
-            seen = read[scores] > max(torch.finfo(read[scores].dtype).min / 2, NEVER)
-            tokens = token_texts(model.tokenizer, batch.subset([i]).clean.rows()[0])
-            for head in heads:
-                if head.layer == layer:
-                    examples[head, i] = Example(
-                        head,
-                        i,
-                        tokens,
-                        tokens,
-                        read[pattern][0, head.head].double().cpu().numpy(),
-                        seen[0, min(head.head, seen.shape[1] - 1)].cpu().numpy(),
-                        _spans(batch, i),
-                    )
-    return tuple(examples[head, i] for head in heads for i in range(batch.n))
-
-
-def _spans(batch: Batch, i: int) -> dict[str, tuple[int, int]]:
-    """Named positions of prompt ``i``, counted from its first real token."""
-    start = int(batch.clean.start[i])
-    return {name: (int(span[i, 0]) - start, int(span[i, 1]) - start) for name, span in batch.spans.items()}

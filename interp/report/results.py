@@ -1,23 +1,18 @@
-"""What a report is drawn from: saved scores, the model's answers, and attention patterns as plain arrays. No torch.
+"""What a report is drawn from: saved scores, the model's answers, attention as plain arrays, types of heads, circuits. No torch.
 
-A folder of results holds one folder per task: ``task.json`` (prompts, answers, metric per prompt), one parquet file per
-measure, and ``patterns.safetensors``. A report can be drawn again from the folder without the model.
+A report can be drawn again from these without the model (``interp.report.folder`` keeps them).
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from interp.core.circuit import Circuit
 from interp.core.errors import InterpError
-from interp.core.files import write_text, write_whole
 from interp.core.head import Head
+from interp.core.head_types import HeadTypes
 from interp.core.scores import HeadScores
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,32 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
+class EveryHead:
+    """All heads' attention on one prompt, for the views that can be walked through.
+
+    Attributes:
+        tokens, special: the prompt's tokens, and which of them are special by the tokenizer.
+        pattern: [layer, head, query, key]. visible: what the mask lets through, [layer, head or 1, query, key].
+        group: query heads that share a key-value head. learned_sink: whether rows may sum to less than one.
+    """
+
+    prompt: int
+    tokens: tuple[str, ...]
+    pattern: np.ndarray
+    visible: np.ndarray
+    special: tuple[int, ...] = ()
+    group: int = 1
+    learned_sink: bool = False
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        size, layers = (len(self.tokens), len(self.tokens)), len(self.pattern)
+        if self.pattern.shape[2:] != size or self.visible.shape[2:] != size or len(self.visible) != layers:
+            raise ValueError(f"patterns of shape {self.pattern.shape} do not fit {len(self.tokens)} tokens")
+        object.__setattr__(self, "pattern", np.asarray(self.pattern, dtype=np.float32))  # as it is saved
+
+
+@dataclass(frozen=True, eq=False)
 class TaskResult:
     """All that a report shows of one task.
 
@@ -62,7 +83,7 @@ class TaskResult:
         scores: one ``HeadScores`` for each measure, all on the same prompts.
         correct: per prompt, whether the answer had the largest logit of the whole vocabulary; None where not known.
         beats_wrong: per prompt, whether the answer's logit is above every wrong one's; None where not known.
-        shown: some of the prompts. examples: attention patterns of some heads on them.
+        shown: some of the prompts. examples: attention patterns of some heads on them. every_head: of all heads.
         dropped: words that were left out because they are no single token.
     """
 
@@ -75,12 +96,60 @@ class TaskResult:
     shown: tuple[Shown, ...] = ()
     examples: tuple[Example, ...] = ()
     dropped: tuple[str, ...] = ()
+    every_head: tuple[EveryHead, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.scores:
             raise InterpError(
                 f"report on the task {self.name}", "there are no scores of it", "give at least one measure's scores"
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Typed:
+    """The types of the model's heads: once for the model, on texts of their own.
+
+    Attributes:
+        found: the types with their evidence; None where they could not be called, and ``refused`` says why.
+        seconds: what it took.
+    """
+
+    found: HeadTypes | None
+    refused: str = ""
+    seconds: float = 0.0
+
+    @property
+    def by_head(self) -> dict[str, str]:
+        """Head -> type."""
+        return {} if self.found is None else dict(zip(self.found.table["head"], self.found.table["type"], strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All that a report shows: results of each task, the types of the heads (None: not asked for), circuits of the tasks."""
+
+    tasks: tuple[TaskResult, ...]
+    types: Typed | None = None
+    circuits: tuple[Circuit, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise InterpError("write a report", "there are no results", "give the scores of at least one task")
+
+    def of_task(self, name: str) -> tuple[Circuit, ...]:
+        """The circuits of a task."""
+        return tuple(circuit for circuit in self.circuits if circuit.task == name)
+
+
+def gathered(results: Findings | Sequence[TaskResult] | Sequence[HeadScores]) -> Findings:
+    """Findings as they are; results of tasks, or scores alone, as findings without types and circuits."""
+    if isinstance(results, Findings):
+        return results
+    scores = [one for one in results if isinstance(one, HeadScores)]
+    tasks = [one for one in results if isinstance(one, TaskResult)]
+    if len(scores) + len(tasks) < len(results) or (scores and tasks):
+        raise TypeError("give findings, task results or HeadScores, and not several of them")
+    return Findings(by_task(scores) if scores else tuple(tasks))
 
 
 def by_task(scores: Sequence[HeadScores]) -> tuple[TaskResult, ...]:
@@ -91,110 +160,7 @@ def by_task(scores: Sequence[HeadScores]) -> tuple[TaskResult, ...]:
     return tuple(TaskResult(name, tuple(group)) for name, group in groups.items())
 
 
-def save(results: Sequence[TaskResult], folder: str | Path) -> Path:
-    """Write results into ``folder``, a folder for each task; every file whole or not at all."""
-    from safetensors.numpy import save as tensors
-
-    folder = Path(folder)
-    for number, result in enumerate(results):
-        place = folder / f"{number}_{result.name}"
-        for index, scores in enumerate(result.scores):
-            scores.save(place / f"{index}_{scores.provenance.measure}.parquet")
-        arrays = {}
-        for index, example in enumerate(result.examples):
-            arrays[f"{index}.pattern"] = np.ascontiguousarray(example.pattern, dtype=np.float32)
-            arrays[f"{index}.visible"] = np.ascontiguousarray(example.visible, dtype=np.uint8)
-        packed = tensors(arrays)
-        write_whole(place / "patterns.safetensors", lambda path, packed=packed: _fill(path, packed))
-        write_text(place / "task.json", json.dumps(_record(result), indent=1, ensure_ascii=True))
-    return folder
-
-
-def load(folder: str | Path) -> tuple[TaskResult, ...]:
-    """Read what ``save`` wrote."""
-    from safetensors.numpy import load_file
-
-    places = sorted(Path(folder).glob("*/task.json"), key=lambda path: int(path.parent.name.split("_")[0]))
-    if not places:
-        raise InterpError(
-            f"read the results in {folder}",
-            "there is no task.json in any folder of it",
-            "give a folder written by interp report --save",
-        )
-    results = []
-    for path in places:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.pop("format") > FORMAT:
-            raise InterpError(f"read {path}", f"it is of a later format than {FORMAT}", "update interp")
-        files = sorted(path.parent.glob("*.parquet"), key=lambda file: int(file.name.split("_")[0]))
-        arrays = load_file(path.parent / "patterns.safetensors")
-        examples = tuple(
-            Example(
-                Head.parse(e["head"]),
-                e["prompt"],
-                tuple(e["queries"]),
-                tuple(e["keys"]),
-                arrays[f"{i}.pattern"],
-                arrays[f"{i}.visible"].astype(bool),
-                _spans(e["spans"]),
-            )
-            for i, e in enumerate(record.pop("examples"))
-        )
-        shown = tuple(
-            Shown(
-                **{
-                    **s,
-                    "clean": tuple(s["clean"]),
-                    "corrupt": tuple(s["corrupt"]),
-                    "wrong": tuple(s["wrong"]),
-                    "spans": _spans(s["spans"]),
-                }
-            )
-            for s in record.pop("shown")
-        )
-        right = {
-            name: None if record[name] is None else np.array(record[name], dtype=bool) for name in ("correct", "beats_wrong")
-        }
-        results.append(
-            TaskResult(
-                **(record | right | {"dropped": tuple(record["dropped"])}),
-                shown=shown,
-                examples=examples,
-                scores=tuple(HeadScores.load(file) for file in files),
-            )
-        )
-    return tuple(results)
-
-
-def _record(result: TaskResult) -> dict[str, Any]:
-    def flags(values: np.ndarray | None) -> list[bool] | None:
-        return None if values is None else [bool(value) for value in values]
-
-    return {
-        "format": FORMAT,
-        "name": result.name,
-        "description": result.description,
-        "source": result.source,
-        "correct": flags(result.correct),
-        "beats_wrong": flags(result.beats_wrong),
-        "dropped": list(result.dropped),
-        "shown": [vars(one) | {"spans": {name: list(span) for name, span in one.spans.items()}} for one in result.shown],
-        "examples": [
-            {
-                "head": str(e.head),
-                "prompt": e.prompt,
-                "queries": list(e.queries),
-                "keys": list(e.keys),
-                "spans": {name: list(span) for name, span in e.spans.items()},
-            }
-            for e in result.examples
-        ],
-    }
-
-
-def _spans(record: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
-    return {name: (int(start), int(stop)) for name, (start, stop) in record.items()}
-
-
-def _fill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def with_circuits(findings: Findings, circuits: Sequence[Circuit]) -> Findings:
+    """Findings with further circuits; those of a task that are there already give way to the new ones of that task."""
+    tasks = {one.task for one in circuits}
+    return replace(findings, circuits=(*(one for one in findings.circuits if one.task not in tasks), *circuits))

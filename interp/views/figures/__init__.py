@@ -1,6 +1,7 @@
 """Plotly figures, one chart per file, found by existing: ``interp.views.figures.head_heatmap(scores)``.
 
 Each takes scores or plain arrays and returns a ``plotly.graph_objects.Figure``; none changes plotly's defaults.
+``interp.views.figures.save(figure, "effects.svg")`` writes one to a file.
 """
 
 import importlib
@@ -9,17 +10,20 @@ import sys
 from types import ModuleType
 from typing import Any
 
+_NO_FIGURES = ("save", "style")
+"""Files here that draw nothing."""
+
 
 def names() -> list[str]:
     """The names of all figures."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "style")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NO_FIGURES)
 
 
 class _Figures(ModuleType):
     """The package as a table: an attribute is the figure of that name, never the file it is written in."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in names():
+        if name != "save" and (name.startswith("_") or name not in names()):
             raise AttributeError(f"interp.views.figures has no figure {name!r}; it has {', '.join(names())}")
         return getattr(importlib.import_module(f"{self.__name__}.{name}"), name)
 
@@ -30,7 +34,7 @@ class _Figures(ModuleType):
         super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *names()})
+        return sorted({*super().__dir__(), *names(), "save"})
 
 
 sys.modules[__name__].__class__ = _Figures

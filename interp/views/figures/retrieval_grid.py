@@ -4,11 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from interp.core.grid import Grid
-from interp.views.colours import POSITIVE
-from interp.views.figures.style import layout
-
-SHARE = [[i / (len(POSITIVE) - 1), colour] for i, colour in enumerate(POSITIVE)]
-"""Plotly colour scale of shares: white for 0, dark blue for 1."""
+from interp.views.figures.style import SHARE, layout
 
 
 def retrieval_grid(grid: Grid, *, title: str = "Needles found", what: str = "found") -> go.Figure:
