@@ -82,7 +82,7 @@ class Slow:
         return read("logits.out")[:, -1] @ w["lm_head.weight"].T, written
 
 
-def truth(made: Compiled, ablation: str) -> Circuit:
+def truth(made: Compiled, ablation: str, tolerance: float = TOLERANCE) -> Circuit:
     """The circuit of a program under one ablation."""
     slow, pairs = Slow.of(made), made.pairs(N, SEED)
     clean, corrupt = (torch.tensor([getattr(pair, side) for pair in pairs]) for side in ("clean", "corrupt"))
@@ -102,18 +102,18 @@ def truth(made: Compiled, ablation: str) -> Circuit:
     def reduced(order: list[Edge]) -> list[Edge]:
         outside: list[Edge] = []
         for edge in order:
-            if float((metric(clean, [*outside, edge], instead) - whole).abs().max()) <= TOLERANCE:
+            if float((metric(clean, [*outside, edge], instead) - whole).abs().max()) <= tolerance:
                 outside.append(edge)
         return [edge for edge in edges if edge not in outside]
 
     receivers = list(dict.fromkeys(receiver for _, receiver in edges))[::-1]
     kept = reduced([edge for r in receivers for edge in edges if edge[1] == r])
     other = reduced([edge for r in receivers for edge in edges[::-1] if edge[1] == r])
-    alone = {"noising": [e for e in edges if float((metric(clean, [e], instead) - whole).abs().max()) > TOLERANCE]}
+    alone = {"noising": [e for e in edges if float((metric(clean, [e], instead) - whole).abs().max()) > tolerance]}
     if ablation == "resample":
         low = metric(corrupt, (), here)
-        alone["denoising"] = [e for e in edges if float((metric(corrupt, [e], here) - low).abs().max()) > TOLERANCE]
-    facts = {"ablation": ablation, "n": N, "seed": SEED, "tolerance": TOLERANCE, "edges": len(edges),
+        alone["denoising"] = [e for e in edges if float((metric(corrupt, [e], here) - low).abs().max()) > tolerance]
+    facts = {"ablation": ablation, "n": N, "seed": SEED, "tolerance": tolerance, "edges": len(edges),
              "other_order": [" -> ".join(edge) for edge in other] if other != kept else "the same circuit",
              **{direction: len(found) for direction, found in alone.items()},
              "alone beyond the circuit": sorted({"->".join(e) for some in alone.values() for e in some if e not in kept})}

@@ -14,6 +14,7 @@ _NAMES = {
     "Verification": "interp.models.verify",
     "COMPILED": "interp.models.compiled",
     "HANDMADE": "interp.models.handmade",
+    "PLANTED": "interp.models.planted",
 }
 
 __all__ = list(_NAMES)

@@ -36,8 +36,9 @@ def known_names() -> list[str]:
     """Every name that ``load`` knows without asking the Hub where it leads."""
     from interp.models.compiled import COMPILED
     from interp.models.handmade import HANDMADE
+    from interp.models.planted import PLANTED
 
-    return [*shipped(), *HANDMADE, *COMPILED, *SHORT_NAMES]
+    return [*shipped(), *HANDMADE, *COMPILED, *PLANTED, *SHORT_NAMES]
 
 
 def unknown_model(name: str, true: str) -> InterpError:

@@ -34,7 +34,7 @@ def load(name_or_model: Any, *, device: str | torch.device | None = None, dtype:
 
     Args:
         name_or_model: the name of a built-in model (``organism``), of a hand-made one (``handmade-induction``) or a
-            compiled one (``compiled-reverse``), a folder, an
+            compiled one (``compiled-reverse``), of one with a planted circuit (``planted-reverse``), a folder, an
             id of the Hugging Face Hub (``owner/name``) or a short name for one (``gpt2``), a transformers model or a
             TransformerBridge.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None is CUDA where there is one and else the CPU, and for a model in
@@ -79,9 +79,11 @@ def _of_name(name_or_model: str | Path, device: str | torch.device | None, kind:
     from interp.models.compiled import COMPILED
     from interp.models.handmade import HANDMADE
     from interp.models.native import is_native_folder, load_native
+    from interp.models.planted import PLANTED
 
-    if name in HANDMADE or name in COMPILED:
-        made = HANDMADE[name]() if name in HANDMADE else COMPILED[name]()
+    known = next((some for some in (HANDMADE, COMPILED, PLANTED) if name in some), None)
+    if known is not None:
+        made = known[name]()
         own = _tokenizer(tokenizer) or made.tokenizer
         return _of_network(made.model, name, None, place, kind, backend, own, verify, asked)
     folder = shipped().get(name) or _folder(name_or_model)
