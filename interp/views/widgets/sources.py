@@ -4,6 +4,7 @@ In the files they are ordinary ES modules, importable as they are; joined, ``imp
 taken off, so that the same text is an anywidget's ``_esm`` and a page's script. Comments on lines of their own and indents
 are left out. The files of ``js/`` share their top-level names; those of ``js/views/``, one for each further view, are
 enclosed in a function each and give out their panel alone: ``js/views/NAME.js`` exports ``NAMEPanel`` and ``NAMETitle``.
+A file of ``js/`` that some of them import is joined once, before them.
 """
 
 import re
@@ -36,6 +37,16 @@ def joined(name: str) -> str:
     return re.sub(r"^[ ]+|\n(?=\n)", "", text, flags=re.MULTILINE)
 
 
+def imported(kinds: Iterable[str]) -> tuple[str, ...]:
+    """Files of ``js/`` that further views import beyond those that every view has: each once, after what it imports."""
+    found: dict[str, None] = {}
+    for kind in kinds:
+        names = re.findall(r'^import\b[^;]*?from "[./]+/(\w+)\.js";', module(kind), flags=re.MULTILINE)
+        own = [name for name in names if name not in SHARED]
+        found |= dict.fromkeys([*imported(own), *own])
+    return tuple(found)
+
+
 def enclosed(name: str) -> str:
     """A file of ``js/views/`` in a function of its own, from which its panel and title come out."""
     out = f"{name}Panel, {name}Title"
@@ -52,13 +63,14 @@ def workbench_script(kinds: Iterable[str]) -> str:
     """The workbench's script with the further views that are named."""
     kinds = tuple(kind for kind in further() if kind in set(kinds))
     tabs = "".join(f"{kind}: [{kind}Title, {kind}Panel], " for kind in kinds)
-    parts = [*map(joined, (*SHARED, *OWN)), *map(enclosed, kinds), joined("workbench")]
+    files = dict.fromkeys([*SHARED, *imported(kinds), *OWN])
+    parts = [*map(joined, files), *map(enclosed, kinds), joined("workbench")]
     return "".join(parts) + f"export default view(workbenchPanels({{ {tabs}}}));\n"
 
 
 def _script(view: str) -> str:
     own = joined(view) if view in OWN else enclosed(view)
-    return "".join(map(joined, SHARED)) + own + f"export default view({view}Panel);\n"
+    return "".join(map(joined, (*SHARED, *imported([view])))) + own + f"export default view({view}Panel);\n"
 
 
 @cache
