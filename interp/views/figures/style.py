@@ -7,6 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
+from interp.core.errors import InterpError
+from interp.core.head import Head
 from interp.views.colours import INK, NEGATIVE, POSITIVE, SERIES
 
 SIGNED = [[(i - 5) / 10 + 0.5, colour] for i, colour in enumerate([*reversed(NEGATIVE), *POSITIVE[1:]])]
@@ -83,3 +85,17 @@ def say_nothing(figure: go.Figure, text: str) -> go.Figure:
     figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
                           font={"size": 13, "color": GREY})
     return figure
+
+
+def chosen_heads(known: Sequence[Head], values: np.ndarray, heads: Sequence[Head | str] | None, k: int, asked: str
+                 ) -> list[Head]:
+    """The heads that a figure highlights: those asked for, or the ``k`` of the largest of ``values`` [layer, head]."""
+    if heads is None:
+        flat = values.ravel()
+        order = np.argsort(-np.nan_to_num(flat, nan=-np.inf), kind="stable")[:k]
+        return [known[i] for i in order if np.isfinite(flat[i])]
+    found = [Head.parse(head) for head in heads]
+    for head in found:
+        if head not in known:
+            raise InterpError(asked, f"there are no scores of {head}", f"choose heads up to {known[-1]}")
+    return found
