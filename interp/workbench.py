@@ -13,6 +13,7 @@ from interp.core.errors import InterpError
 from interp.core.scores import HeadScores
 from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.pattern_set import Layer, PatternSet, TokenRow, pattern_set
+from interp.views.widgets.prompt_pairs import prompt_pairs
 from interp.views.widgets.sources import further
 from interp.views.widgets.state import HeadState
 from interp.views.widgets.view import AttentionMap, HeadGrid, TokenStrip, Workbench, attached
@@ -40,8 +41,11 @@ def workbench(shown: Any = None, batch: Any = None, *, state: HeadState | None =
     given = {kind: options.pop(kind) for kind in further() if kind in options}
     payloads = {kind: import_module(f"interp.views.widgets.{kind}").payload(value) for kind, value in given.items()}
     if state is None and shown is None and payloads and not options.get("scores"):
-        state = HeadState(heads=next(iter(payloads.values()))["heads"], **options)
+        whole = min(payloads.values(), key=lambda payload: payload.get("least", False))
+        state = HeadState(heads=whole["heads"], **options)
     state = state or head_state(shown, batch, **options)
+    if "patching" in payloads and batch is not None and not payloads["patching"]["prompts"]:
+        payloads["patching"]["prompts"] = prompt_pairs(model=shown, batch=batch)
     for kind, payload in payloads.items():
         attached(kind, payload, state)
     return Workbench(state)

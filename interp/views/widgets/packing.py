@@ -152,3 +152,8 @@ def _first(column: np.ndarray, block: int) -> np.ndarray:
     """The first key's column [query, 1] pooled over queries alone."""
     wide = np.pad(column, [(0, -len(column) % block), (0, 0)])
     return np.asarray(wide.reshape(-1, block, 1).max(1))
+
+
+def numbers(values: np.ndarray) -> list[float | None]:
+    """A flat list with four significant digits; None where there is no number."""
+    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values.ravel().tolist()]

@@ -156,11 +156,13 @@ class HeadState(anywidget.AnyWidget):
         if patterns is not None and seen is not None:
             rows, columns = seen.thumbnails.shape[2:]
             queries = patterns.queries[number]
+            spans = patterns.spans[number] if patterns.spans else {}
             header |= {
                 "thumb": {"rows": rows, "columns": columns, "block": seen.block},
                 "limit": seen.limit, "clipped": seen.clipped,
                 "rest": patterns.learned_sink, "source": patterns.source,
-                "prompt": {"queries": token_row(queries), "keys": token_row(patterns.keys[number])},
+                "prompt": {"queries": token_row(queries), "keys": token_row(patterns.keys[number]),
+                           "spans": {name: list(span) for name, span in spans.items()}},
                 "prompts": [_preview(row) for row in patterns.queries] if patterns.n_prompts > 1 else [],
             }
             if not 0 <= self.query < len(queries.texts):

@@ -89,14 +89,23 @@ class Workbench(View):
 def attached(kind: str, payload: Mapping[str, Any], state: HeadState | None = None, **traits: Any) -> HeadState:
     """The state for a further view: the given one with this view's data added, else a new one for ``payload["heads"]``.
 
+    Where ``payload["least"]`` is true, results are of some layers or heads only: a state fits that has at least these.
+
     Raises:
         InterpError: the state shows heads of another shape.
     """
     heads = [int(count) for count in payload["heads"]]
     if state is None:
         return HeadState(heads=heads, payloads={kind: dict(payload)}, **traits)
-    if list(state.heads) != heads:
+    if not _fits(heads, state.heads, bool(payload.get("least"))):
         seen, own = (f"{len(one)} layers of {max(one)} heads" for one in (state.heads, heads))
         raise InterpError(f"add a view of {own}", f"the state shows {seen}", "give results of the same model")
     state.show(kind, dict(payload))
     return state
+
+
+def _fits(heads: Sequence[int], shown: Sequence[int], least: bool) -> bool:
+    """Whether results of ``heads`` are of a model whose layers have ``shown``; ragged layers may be filled up with NaN."""
+    if least:
+        return len(heads) <= len(shown) and all(own <= seen for own, seen in zip(heads, shown, strict=False))
+    return list(heads) in (list(shown), [max(shown)] * len(shown))
