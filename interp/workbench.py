@@ -11,6 +11,7 @@ import numpy as np
 
 from interp.core.errors import InterpError
 from interp.core.scores import HeadScores
+from interp.views.widgets import circuit as graphs
 from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.pattern_set import Layer, PatternSet, TokenRow, pattern_set
 from interp.views.widgets.prompt_pairs import prompt_pairs
@@ -48,7 +49,67 @@ def workbench(shown: Any = None, batch: Any = None, *, state: HeadState | None =
         payloads["patching"]["prompts"] = prompt_pairs(model=shown, batch=batch)
     for kind, payload in payloads.items():
         attached(kind, payload, state)
+    if "circuit" in given:
+        shown_circuit, scores = given["circuit"] if isinstance(given["circuit"], tuple) else (given["circuit"], None)
+        state.threshold = float(options.get("threshold", payloads["circuit"]["start"]))
+        if hasattr(shown, "stacks") and batch is not None:
+            measure_kept(state, shown_circuit, shown, batch, scores=scores)
     return Workbench(state)
+
+
+def circuit_graph(shown: Any, state: HeadState | None = None, *, model: Any = None, batch: Any = None, scores: Any = None,
+                  curve: int = 0, ablation: str = "resample", metric: Any = None, **options: Any) -> graphs.CircuitGraph:
+    """The graph of a circuit, or of a model's scored edges, above a threshold; with a model, how faithful what it keeps is.
+
+    Args:
+        shown: a ``Circuit``, its file or the file's content; ``EdgeScores`` or ``NodeScores``.
+        state: of another view, to be linked with.
+        model, batch: to measure the faithfulness of the edges that are kept, whenever the threshold is moved.
+        scores: of a circuit's edges, if it does not tell them: ``EdgeScores``, or numbers by edge.
+        curve: how many thresholds are measured at once, for a page that is saved (one run of the batch each; 24 is much).
+        ablation, metric: as in ``interp.discovery.judge``.
+        options: ``threshold``, ``points``, and traits of the state, as in ``interp.views.widgets.circuit.circuit_graph``.
+
+    Raises:
+        InterpError: something else; a model without prompts; a circuit of another model.
+    """
+    if (model is None) != (batch is None):
+        raise InterpError("measure what a circuit does", "a model or a batch is missing", "give both, or neither")
+    view = graphs.circuit_graph(shown, state, scores=scores, **options)
+    if model is not None:
+        measure_kept(view.state, shown, model, batch, scores=scores, curve=curve, ablation=ablation, metric=metric)
+    return view
+
+
+def measure_kept(state: HeadState, shown: Any, model: Any, batch: Any, *, scores: Any = None, curve: int = 0,
+                 **how: Any) -> None:
+    """Have the state's circuit graph ask a model for the faithfulness of what its threshold keeps (see ``circuit_graph``).
+
+    What was measured is kept in the graph's data, so that a page saved later has it.
+    """
+    from interp.discovery.kept import kept, thresholds
+
+    if not graphs.scored(shown) and not hasattr(shown, "to_edges"):
+        shown = graphs.circuit_of(shown)
+        scores = {edge: mean for edge, (mean, *_) in graphs.told_scores(shown, scores).items()}
+    measure = kept(model, batch, shown, scores=scores, **how)
+
+    def answer(question: dict[str, Any]) -> dict[str, Any]:
+        found = measure(float(question["threshold"]))
+        low, high = (float(end) if np.isfinite(end) else None for end in (found.low, found.high))
+        point = {"threshold": found.threshold, "edges": found.edges, "faithfulness": found.faithfulness, "low": low,
+                 "high": high, "n": found.n, "warnings": list(found.warnings),
+                 "how": f"{found.ablation} ablation, {found.metric.replace('_', ' ')}, measured on prompts of {found.task}"}
+        points = state.payloads["circuit"]["points"]
+        if all(known.get("file") or known["threshold"] != point["threshold"] for known in points):
+            points.append(point)
+        return point
+
+    if curve:
+        sizes = [abs(edge[3]) for edge in state.payloads["circuit"]["edges"] if edge[3] is not None]
+        for at in [*thresholds(sizes, curve - 1), 0.0] if curve > 1 else [0.0]:
+            answer({"threshold": at})
+    state.answer("circuit", answer)
 
 
 def head_grid(shown: Any = None, batch: Any = None, *, state: HeadState | None = None, **options: Any) -> HeadGrid:

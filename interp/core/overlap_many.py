@@ -32,6 +32,35 @@ def pairs(circuits: Mapping[str, Circuit], among: Universe) -> pd.DataFrame:
     return frame.assign(p_holm=holm(frame["p"]))
 
 
+def weighted_pairs(weights: Mapping[str, Mapping[Any, float]], among: Universe, *, n: int = 999, seed: int = 0
+                   ) -> pd.DataFrame:
+    """Every two circuits by the weights of their items (scores; only their size counts), a row each.
+
+    ``weighted``: the weighted Jaccard (``weighted_jaccard``). ``matched``: its mean when the second circuit's weights are
+    exchanged at random within strata (layers), ``n`` times with this seed. ``p``: (1 + draws that reach it) / (1 + n),
+    ``p_holm`` the same corrected for the number of pairs. NaN where a circuit has no weight.
+    """
+    _named(weights)
+    items = list(among.strata)
+    if missing := {item for some in weights.values() for item in some} - set(items):
+        raise InterpError("compare the weights of circuits", f"there is no {min(map(str, missing))}", "check the shape")
+    scaled = {name: np.abs([some.get(item, 0.0) for item in items]) for name, some in weights.items()}
+    scaled = {name: values / values.sum() if values.any() else values * np.nan for name, values in scaled.items()}
+    _, kinds = np.unique([str(kind) for kind in among.strata.values()], return_inverse=True)
+    draws = np.random.default_rng(seed).random((n, len(items))) + kinds
+    moved = np.empty(draws.shape, dtype=np.int32)      # what stands at each item after the exchange
+    moved[:, np.argsort(kinds, kind="stable")] = np.argsort(draws, axis=1)
+    rows = []
+    for a, b in combinations(weights, 2):
+        here = np.flatnonzero(scaled[a])
+        both = [np.minimum(scaled[a][here], scaled[b][at]).sum(-1) for at in (here, moved[:, here])]
+        found, chance = (shared / (2 - shared) for shared in both)
+        p = (1 + int((chance >= found - 1e-12).sum())) / (1 + n) if np.isfinite(found) else np.nan
+        rows.append({"a": a, "b": b, "weighted": float(found), "matched": float(chance.mean()), "p": p})
+    frame = pd.DataFrame(rows)
+    return frame.assign(p_holm=holm(frame["p"]))
+
+
 def matrix(found: pd.DataFrame, column: str = "jaccard") -> pd.DataFrame:
     """One column of ``pairs`` as a symmetric table [circuit, circuit]; on the diagonal 1 of a Jaccard, else NaN."""
     names = list(dict.fromkeys([*found["a"], *found["b"]]))
@@ -59,12 +88,13 @@ def intersections(circuits: Mapping[str, Circuit], among: Universe) -> pd.DataFr
         if inside:
             found.setdefault(inside, []).append(item)
     sizes = Counter(among.strata.values())
-    shares = {name: Counter(among.strata[item] for item in items) for name, items in members.items()}
+    counts = [Counter(among.strata[item] for item in members[name]) for name in circuits]
+    shares = np.array([[own[kind] / size for kind, size in sizes.items()] for own in counts])
     rows = []
     every = (some for degree in range(1, len(circuits) + 1) for some in combinations(circuits, degree))
     for some in every if len(circuits) <= 12 else found:
-        expected = sum(size * float(np.prod([shares[name][kind] / size if name in some else 1 - shares[name][kind] / size
-                                             for name in circuits])) for kind, size in sizes.items())
+        inside = np.array([[name in some] for name in circuits])
+        expected = float(np.where(inside, shares, 1 - shares).prod(0) @ list(sizes.values()))
         items = found.get(some, [])
         if items or expected >= 0.5:
             rows.append({"circuits": some, "degree": len(some), "count": len(items), "chance": expected,

@@ -138,7 +138,7 @@ def judge_all(model: Any, batch: Any, circuits: Sequence[Circuit | np.ndarray], 
     found = run_masks(model, batch, np.concatenate([masks, ~masks, ends]), ablation=ablation, metric=metric)
     name = getattr(batch.metric if metric is None else metric, "name", str(metric))
     return [Judgement(int(mask.sum()), len(edges), found[i], found[n + i], found[-2], found[-1], ablation, name,
-                      _warnings(circuits[i], batch, ablation, found[-2], found[-1]), confidence)
+                      warnings_of(circuits[i], batch, ablation, found[-2], found[-1]), confidence)
             for i, mask in enumerate(masks)]
 
 
@@ -212,8 +212,9 @@ def minimal(model: Any, batch: Any, circuit: Circuit | np.ndarray, *, n_random: 
     return pd.DataFrame({"edge": edges.names(inside), "effect": effects, "p": p, "needed": needed})
 
 
-def _warnings(circuit: Circuit | np.ndarray, batch: Any, ablation: str, whole: np.ndarray, empty: np.ndarray
-              ) -> tuple[str, ...]:
+def warnings_of(circuit: Circuit | np.ndarray, batch: Any, ablation: str, whole: np.ndarray, empty: np.ndarray
+                ) -> tuple[str, ...]:
+    """What makes the faithfulness of a circuit on these prompts say less than it seems to."""
     found = []
     if len(whole) > 1 and abs((whole - empty).mean()) < 2 * (whole - empty).std(ddof=1) / np.sqrt(len(whole)):
         found.append("there is hardly anything to explain: the whole model and the empty circuit differ by less than two "

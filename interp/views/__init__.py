@@ -7,10 +7,10 @@
 from importlib import import_module
 from typing import Any
 
-_ENTRIES = ("workbench", "head_grid", "attention_map", "token_strip", "head_state")
+_ENTRIES = ("workbench", "head_grid", "attention_map", "token_strip", "head_state", "circuit_graph")
 """Named here for the user, written in ``interp.workbench``, a layer above, which may also read them from a model."""
 
-_FURTHER = {"patching_map": "patching", "head_scatter": "scatter", "circuit_graph": "circuit", "overlap_view": "overlap",
+_FURTHER = {"patching_map": "patching", "head_scatter": "scatter", "overlap_view": "overlap",
             "retrieval_view": "retrieval", "training_slider": "training"}
 """Views of results alone, a file of ``interp.views.widgets`` each."""
 
