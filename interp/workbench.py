@@ -5,16 +5,19 @@ The views know no model; here is where one is read for them, a prompt at a time 
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from interp.core.errors import InterpError
+from interp.core.head import Head
 from interp.core.scores import HeadScores
 from interp.views.widgets import circuit as graphs
 from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.pattern_set import Layer, PatternSet, TokenRow, pattern_set
 from interp.views.widgets.prompt_pairs import prompt_pairs
+from interp.views.widgets.retrieval import NeedleRun, Retrieval
 from interp.views.widgets.sources import further
 from interp.views.widgets.state import HeadState
 from interp.views.widgets.view import AttentionMap, HeadGrid, TokenStrip, Workbench, attached
@@ -224,3 +227,61 @@ def _layers(model: Any, batch: Any, attention: str, layers: Sequence[int]) -> li
         seen = (scores > max(torch.finfo(scores.dtype).min / 2, NEVER)).cpu().numpy()
         found.append((weights, np.broadcast_to(seen, weights.shape)))
     return found
+
+
+def retrieval_data(model: Any, batch: Any, *, scores: HeadScores | None = None, contexts: int | Sequence[int] = 3,
+                   heads: int = 12, steps: int = 12, span: str = "needle", needle: str | tuple[str, ...] = "needle",
+                   answer: str = "answer", new_tokens: int = 50) -> Retrieval:
+    """What ``interp.views.retrieval_view`` shows of a model on needles in long contexts.
+
+    Args:
+        batch: of the task ``needle``, or any with spans for a needle and an answer within it.
+        scores: retrieval scores on this batch; None: ``retrieval_score`` with ``span``, ``needle`` and ``answer``.
+        contexts: which prompts can be looked into; a number: as many, of different cells, answered and not.
+        heads: how many heads of the highest scores are looked at. steps: tokens of the answer.
+        span: what is to be copied, ``needle`` or ``answer``. needle, answer: names of the batch's spans.
+        new_tokens: most tokens of an answer, for the scores.
+    """
+    from interp.engine.answers import inside, recalls, stop_tokens
+    from interp.engine.long_generation import generate_long
+    from interp.measures.answer_rows import answer_rows
+    from interp.measures.copying import copied
+    from interp.measures.retrieval_score import retrieval_score
+    from interp.tasks.tokenise import token_texts
+
+    if scores is None:
+        scores = retrieval_score(model, batch, span=span, needle=needle, answer=answer, new_tokens=new_tokens)
+    chosen = _contexts(scores, contexts) if isinstance(contexts, int) else list(contexts)
+    mean = np.nan_to_num(scores.mean(), nan=-1.0)
+    looked = [Head(*divmod(int(at), mean.shape[1])) for at in np.argsort(-mean, axis=None, kind="stable")[:heads]]
+    part = batch.subset(chosen)
+    given = generate_long(model, part, min(steps, new_tokens), attended=True, stop=stop_tokens(model.tokenizer))
+    recalled = recalls(model, part, given, answer)
+    special = set(getattr(model.tokenizer, "all_special_ids", ()))
+    region, shown = inside(part, {"needle": needle, "answer": answer}[span]), inside(part, needle)
+    runs = []
+    for i, (ids, said) in enumerate(zip(part.clean.rows(), given.rows(), strict=True)):
+        real = slice(int(part.clean.start[i]), int(part.clean.start[i]) + len(ids))
+        at = np.flatnonzero(shown[i, real])
+        rows = answer_rows(model, ids, said)
+        attended = given.attended[:, :, i : i + 1, : len(said)].numpy()
+        found = copied(attended, np.array([said]), np.array([ids]), region[i : i + 1, real])[:, :, 0]
+        runs.append(NeedleRun(
+            token_texts(model.tokenizer, ids), (int(at[0]), int(at[-1]) + 1), token_texts(model.tokenizer, said),
+            {head: rows[head.layer, head.head] for head in looked},
+            {head: found[head.layer, head.head] for head in looked}, float(recalled[i]),
+            str(getattr(part.prompts[i], "frame", "")), chosen[i], tuple(k for k, one in enumerate(ids) if one in special)))
+    return Retrieval(scores, tuple(runs), f"{model.name} · {batch.task} · {batch.n} prompts")
+
+
+def _contexts(scores: HeadScores, count: int) -> list[int]:
+    """Prompts of different cells, the longest first, those that were answered and those that were not in turn."""
+    labels = list(map(str, scores.coords.get("prompt", range(scores.n_prompts))))
+    size = [int(label.split()[1].rstrip(",")) if label.startswith("length ") else 0 for label in labels]
+    right = scores.baselines["answered"] > 0 if "answered" in scores.baselines else np.ones(scores.n_prompts, bool)
+    seen: dict[str, int] = {}
+    for i in sorted(range(scores.n_prompts), key=lambda i: -size[i]):
+        seen.setdefault(labels[i].rsplit(",", 1)[0] if size[i] else labels[i], i)
+    sides = [[i for i in seen.values() if right[i] == wanted] for wanted in (True, False)]
+    turns = [one for pair in zip_longest(*sides) for one in pair if one is not None]
+    return turns[:count]

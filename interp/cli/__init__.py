@@ -1,6 +1,6 @@
 """The shell: ``interp list``, ``interp score``, ``interp report``, ``interp types``, and of circuits
-``interp discover``, ``interp evaluate``, ``interp compare``, ``interp reuse``; of notebooks ``interp new notebook`` and
-``interp run-notebook``.
+``interp discover``, ``interp evaluate``, ``interp compare``, ``interp reuse``; of notebooks ``interp new notebook``,
+``interp run-notebook`` and ``interp freeze``.
 
 What cannot be done is said in one sentence on stderr, with exit code 2 and nothing half-written. ``interp --help`` and
 ``interp list`` import no torch.
@@ -13,6 +13,7 @@ import typer
 
 from interp.cli.comparing import compare
 from interp.cli.discovering import discover
+from interp.cli.freezing import freeze
 from interp.cli.judging import evaluate
 from interp.cli.listing import list_
 from interp.cli.reporting import report
@@ -48,6 +49,7 @@ app.command("compare")(compare)
 app.command("reuse")(reuse)
 app.add_typer(new)
 app.command("run-notebook")(run_notebook)
+app.command("freeze")(freeze)
 
 
 def main() -> None:

@@ -147,7 +147,7 @@ def test_labels_hold_no_half_characters_and_pages_no_early_end():
     text = page(state, "workbench")
     assert text.count("</script>") == 2
     assert "<img" not in text
-    assert "http" not in text.replace("http-equiv", "")
+    assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
 
 
 def test_every_view_is_at_most_60_kilobytes_and_all_together_250():
@@ -167,3 +167,12 @@ def test_a_further_view_is_a_file_and_its_names_are_its_own():
         text = sources.enclosed(kind)
         assert text.startswith("const {")
         assert all(f"{kind}{part}" in text for part in ("Panel", "Title"))
+
+
+def test_of_shared_scripts_only_what_is_named_is_joined(monkeypatch):
+    text = ("const A = 1;\nfunction one() {\n  return A;\n}\nfunction two() {\n  return one() + B;\n}\n"
+            "const B = 2;\n// end\nfunction three() {}\n")
+    monkeypatch.setattr(sources, "module", lambda name: text)
+    assert sources.used(["x"], "one();") == "const A = 1;\nfunction one() {\nreturn A;\n}\n"
+    assert sources.used(["x"], "two") == sources.joined("x").replace("function three() {}\n", "")
+    assert sources.used(["x"], "nothing") == ""

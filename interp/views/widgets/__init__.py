@@ -17,6 +17,8 @@ _NAMES = {
     "PatternSet": "pattern_set",
     "TokenRow": "pattern_set",
     "pattern_set": "pattern_set",
+    "Retrieval": "retrieval",
+    "NeedleRun": "retrieval",
 }
 
 __all__ = list(_NAMES)

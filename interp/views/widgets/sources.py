@@ -15,7 +15,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "js"
 OWN = ("grid", "map", "strip")
 """Views whose scripts the workbench always holds."""
-SHARED = ("core", "base")
+SHARED = ("core", "base", "export")
 
 
 def further() -> tuple[str, ...]:
@@ -31,10 +31,29 @@ def module(name: str) -> str:
 
 def joined(name: str) -> str:
     """One file without ``import``, ``export``, whole-line comments and indentation."""
+    return "".join(declarations(name))
+
+
+def declarations(name: str) -> list[str]:
+    """The same in pieces, a declaration of the file's top level each."""
     text = re.sub(r"^import\b.*?;\n", "", module(name), flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^export (?=const|function|async|class|let)", "", text, flags=re.MULTILINE)
     text = re.sub(r"^[ ]*(//.*|/\*\*.*?\*/)\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"^[ ]+|\n(?=\n)", "", text, flags=re.MULTILINE)
+    pieces = re.split(r"^(?=(?:async function|function|class|const|let) )", text, flags=re.MULTILINE)
+    return [re.sub(r"^[ ]+|\n(?=\n)", "", piece, flags=re.MULTILINE) for piece in pieces]
+
+
+def used(names: Iterable[str], by: str) -> str:
+    """Of shared files the declarations that ``by`` names, and those that these name in turn."""
+    pieces = [piece for name in names for piece in declarations(name) if piece.strip()]
+    called = [match[1] if (match := re.match(r"(?:async )?\w+ (\w+)", piece)) else "" for piece in pieces]
+    kept: set[int] = set()
+    new = re.findall(r"\w+", by)
+    while new:
+        fresh = {i for i, name in enumerate(called) if name in set(new)} - kept
+        kept |= fresh
+        new = [word for i in fresh for word in re.findall(r"\w+", pieces[i])]
+    return "".join(pieces[i] for i in sorted(kept))
 
 
 def imported(kinds: Iterable[str]) -> tuple[str, ...]:
@@ -63,14 +82,14 @@ def workbench_script(kinds: Iterable[str]) -> str:
     """The workbench's script with the further views that are named."""
     kinds = tuple(kind for kind in further() if kind in set(kinds))
     tabs = "".join(f"{kind}: [{kind}Title, {kind}Panel], " for kind in kinds)
-    files = dict.fromkeys([*SHARED, *imported(kinds), *OWN])
-    parts = [*map(joined, files), *map(enclosed, kinds), joined("workbench")]
-    return "".join(parts) + f"export default view(workbenchPanels({{ {tabs}}}));\n"
+    own = "".join([*map(joined, OWN), *map(enclosed, kinds), joined("workbench")])
+    own += f"export default view(workbenchPanels({{ {tabs}}}));\n"
+    return used([*SHARED, *(name for name in imported(kinds) if name not in OWN)], own + joined("page")) + own
 
 
 def _script(view: str) -> str:
-    own = joined(view) if view in OWN else enclosed(view)
-    return "".join(map(joined, (*SHARED, *imported([view])))) + own + f"export default view({view}Panel);\n"
+    own = (joined(view) if view in OWN else enclosed(view)) + f"export default view({view}Panel);\n"
+    return used([*SHARED, *imported([view])], own + joined("page")) + own
 
 
 @cache

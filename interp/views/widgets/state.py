@@ -8,6 +8,7 @@ import anywidget
 import numpy as np
 import traitlets
 
+from interp import __version__
 from interp.core.errors import InterpError
 from interp.core.head import Head
 from interp.views import colours, labels
@@ -39,7 +40,8 @@ class HeadState(anywidget.AnyWidget):
         sink: what happens to the first key: ``show`` apart, ``hide``, or ``renormalise`` the rest to one.
         scale: ``shared`` colours for all heads, or each ``head`` its own.
         theme: ``auto`` (the host's), ``light`` or ``dark``. prompt: which prompt.
-        edge: selected edge, as in ``L0H5->L2H1<k>``; empty for none. task: selected task. step: which checkpoint.
+        edge: selected edge, as in ``L0H5->L2H1<k>``; empty for none. task: selected task.
+        step: training step of the checkpoint that is looked at; -1 for the last.
         threshold: edges of a circuit whose score is smaller are not drawn.
         payloads: what each further view draws, by its kind (``show``); plain JSON.
         ask, reply: a view's question to Python and the answer (``answer``).
@@ -66,7 +68,7 @@ class HeadState(anywidget.AnyWidget):
     prompt = traitlets.Int(0).tag(sync=True)
     edge = traitlets.Unicode().tag(sync=True)
     task = traitlets.Unicode().tag(sync=True)
-    step = traitlets.Int(0).tag(sync=True)
+    step = traitlets.Int(-1).tag(sync=True)
     threshold = traitlets.Float(0.0).tag(sync=True)
     payloads = traitlets.Dict().tag(sync=True)
     ask = traitlets.Dict().tag(sync=True)
@@ -151,7 +153,7 @@ class HeadState(anywidget.AnyWidget):
             "group": patterns.group if patterns else 1, "attention": self._attention, "palette": palette(),
             "metrics": [{"name": m.name, "unit": m.unit, "note": m.note, "signed": m.signed, "sink": m.name == SINK}
                         for m in metrics],
-            "answers": sorted(self._answers),
+            "answers": sorted(self._answers), "made": f"interp {__version__}",
         }
         if patterns is not None and seen is not None:
             rows, columns = seen.thumbnails.shape[2:]
@@ -174,7 +176,8 @@ class HeadState(anywidget.AnyWidget):
             self.thumbnails = seen.thumbnails.tobytes() if seen else b""
             self.sinks = seen.sinks.astype("<f4").tobytes() if seen else b""
             self.table = table.astype("<f4").tobytes()
-            self.metric = self.metric if self.metric in [m.name for m in metrics] else metrics[0].name if metrics else ""
+            names = [m.name for m in metrics] + [one["name"] for one in self.payloads.get("training", {}).get("metrics", ())]
+            self.metric = self.metric if self.metric in names else names[0] if names else ""
             self.header = header
 
     def _answer(self) -> None:

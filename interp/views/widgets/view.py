@@ -9,7 +9,7 @@ import anywidget
 
 from interp.core.errors import InterpError
 from interp.core.head import Head
-from interp.views.widgets import page, sources
+from interp.views.widgets import page, saving, sources
 from interp.views.widgets.state import HeadState
 
 FALLBACK = 450_000
@@ -43,6 +43,10 @@ class View(anywidget.AnyWidget):
         """Write this view as one interactive HTML file that needs no network (see ``interp.views.widgets.page.page``)."""
         return page.save(self.state, self.kind, path, **options)
 
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write this view as ``.html`` (as ``to_html``) or its numbers as ``.csv`` (``widgets.saving.save``)."""
+        return saving.save(self.state, self.kind, path, **options)
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and for readers that have none (an exported notebook) the same view in a frame, where it is small."""
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -52,8 +56,8 @@ class View(anywidget.AnyWidget):
         text = page.page(self.state, self.kind, largest=FALLBACK // 2)
         if len(text) <= FALLBACK:
             data["text/html"] = (
-                f'<iframe sandbox="allow-scripts" style="width:100%;height:{HEIGHTS.get(self.kind, TALL)}px;border:0" '
-                f'title="attention heads" srcdoc="{escape(text)}"></iframe>'
+                '<iframe sandbox="allow-scripts allow-downloads" title="attention heads" '
+                f'style="width:100%;height:{HEIGHTS.get(self.kind, TALL)}px;border:0" srcdoc="{escape(text)}"></iframe>'
             )
         return data, metadata
 

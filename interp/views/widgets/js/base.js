@@ -1,6 +1,7 @@
 // What every view shares: its root element, theme, the link to the shared state, one head's data on demand, tooltip, voice.
 
-import { unpack } from "./core.js";
+import { stepMetrics, unpack } from "./core.js";
+import { exportable } from "./export.js";
 
 const KEPT = 16;
 let serial = 0;
@@ -51,6 +52,7 @@ class Link {
     this.dirty = new Set();
     this.read();
     this.listen("header", () => this.read());
+    for (const name of ["payloads", "step"]) this.listen(name, () => this.reread());
     this.listen("full_key", () => this.receive());
     this.receive();
   }
@@ -109,6 +111,14 @@ class Link {
       low: table.subarray((3 * i + 1) * size, (3 * i + 2) * size),
       high: table.subarray((3 * i + 2) * size, (3 * i + 3) * size),
     }));
+    this.metrics.push(...stepMetrics(this.payload("training"), this.get("step")));
+  }
+
+  /** Checkpoints bring metrics of their own: read these anew. */
+  reread() {
+    if (!this.payload("training")) return;
+    this.read();
+    this.redraw();
   }
 
   /** What one kind of view was given to draw, or null. */
@@ -214,7 +224,7 @@ class Link {
 
 /** A canvas of a size in CSS pixels, sharp on the screen at hand; cleared. */
 export function fit(canvas, width, height) {
-  const ratio = Math.min(globalThis.devicePixelRatio || 1, 3);
+  const ratio = Number(canvas.closest("[data-sharp]")?.dataset.sharp) || Math.min(globalThis.devicePixelRatio || 1, 3);
   const [w, h] = [Math.max(1, Math.ceil(width * ratio)), Math.max(1, Math.ceil(height * ratio))];
   if (canvas.width !== w || canvas.height !== h) {
     canvas.width = w;
@@ -260,7 +270,7 @@ export function choice(link, label, name, options) {
   return box;
 }
 
-/** A view made of panels: resolves the shared state, keeps the host's shortcuts out, follows its theme. */
+/** A view made of panels, whose function returns what it tells of itself (`exportable`), or null: resolves the shared state, keeps the host's shortcuts out, follows its theme. */
 export function view(panels) {
   return {
     async render({ model, el, host, signal }) {
@@ -286,7 +296,10 @@ export function view(panels) {
       media.addEventListener("change", dress);
       el.append(root);
       if (!link.header.palette) root.append(make("p", { class: "iw-note" }, "Nothing to show: the state holds no heads."));
-      else panels(link, root);
+      else {
+        const given = panels(link, root);
+        if (given !== null) exportable(link, root, given);
+      }
       root.append(link.voice, link.tip);
       const resize = new ResizeObserver(() => {
         if (root.clientWidth !== link.seen) {

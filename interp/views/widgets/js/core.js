@@ -291,3 +291,22 @@ export function headLimit(full) {
   }
   return most > 2 ? full.table[most] : 1;
 }
+
+/** The index in ascending `steps` that lies nearest to `step`; the last for one below zero. */
+export function nearestStep(steps, step) {
+  if (step < 0) return steps.length - 1;
+  let best = 0;
+  for (let i = 1; i < steps.length; i++) if (Math.abs(steps[i] - step) < Math.abs(steps[best] - step)) best = i;
+  return best;
+}
+
+/** The metrics that the training view adds: those of the checkpoint nearest to `step`, on one scale for all steps. */
+export function stepMetrics(payload, step) {
+  if (!payload) return [];
+  const i = nearestStep(payload.steps, step);
+  const values = (rows) => Float32Array.from(rows[i], (value) => value ?? NaN);
+  return payload.metrics.map((metric) => ({
+    ...metric, note: [`at step ${payload.steps[i]}, scale of all steps`, metric.note].filter(Boolean).join("; "), sink: false,
+    mean: values(metric.mean), low: values(metric.low), high: values(metric.high),
+  }));
+}

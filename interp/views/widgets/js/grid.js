@@ -47,7 +47,7 @@ export function gridPanel(link, root) {
     const stripes = hatch(pen, styles.getPropertyValue("--iw-hatch"));
     labels(pen, styles);
     const metric = link.metric;
-    const limit = metric ? metricLimit(metric.mean) : 1;
+    const limit = metric ? metric.limit ?? metricLimit(metric.mean) : 1;
     const shown = mode();
     for (let layer = 0; layer < heads().length; layer++) {
       for (let head = 0; head < link.header.across; head++) {
@@ -101,7 +101,7 @@ export function gridPanel(link, root) {
     if (shown !== "metric") return;
     if (size >= ROOMY) {
       pen.fillStyle = inkOn(colour);
-      pen.font = `${unsure ? "" : "600 "}11px system-ui, sans-serif`;
+      pen.font = `${unsure || !Number.isFinite(metric.low[at]) ? "" : "600 "}11px system-ui, sans-serif`;
       pen.textAlign = "center";
       pen.fillText(number(value, 2), x + size / 2, y + size / 2 + 0.5);
     } else if (!unsure && metric.signed && size >= 10 && Number.isFinite(metric.low[at])) {
@@ -310,4 +310,18 @@ export function gridPanel(link, root) {
   });
   link.drawn(["header", "table", "thumbnails", "metric", "grid", "scale", "sink"], draw);
   link.drawn(["sel", "hover"], drawOver);
+
+  function rows() {
+    const metric = link.metric;
+    const out = [["head", "layer", "index", ...(metric ? [metric.name, "low", "high"] : []), "first key's share"]];
+    heads().forEach((count, layer) => {
+      for (let head = 0; head < count; head++) {
+        const at = layer * link.header.across + head;
+        out.push([headName(link.header.layers[layer], head, link.header.attention), link.header.layers[layer], head,
+          ...(metric ? [metric.mean[at], metric.low[at], metric.high[at]] : []), link.sinks[at] ?? null]);
+      }
+    });
+    return out;
+  }
+  return { name: "heads", title: () => ["heads", link.metric?.name].filter(Boolean).join(": "), rows };
 }

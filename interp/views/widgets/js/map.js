@@ -6,6 +6,7 @@ import { choice, fit, hatch, make } from "./base.js";
 
 const LETTER = 6.7;
 const LINE = 12;
+const MOST_CELLS = 250000;
 
 export function mapPanel(link, root) {
   const base = make("canvas");
@@ -295,5 +296,23 @@ export function mapPanel(link, root) {
     drawOver();
     if (!table.hidden && full) list();
   });
+
+  /** Every weight that is not masked; of very long prompts those of the chosen query. */
+  function rows() {
+    const out = [["head", "query", "query index", "key", "key index", "weight"]];
+    if (!full) return out;
+    const { codes, columns, block, table: weights } = full;
+    const one = Math.max(0, rowOf(link.get("query"), block));
+    const [from, to] = codes.length > MOST_CELLS ? [one, one + 1] : [0, full.rows];
+    for (let i = from; i < to; i++) {
+      for (let j = 0; j < columns; j++) {
+        const code = codes[i * columns + j];
+        const [query, key] = [rowSpan(i, block, labelsOf("queries").length)[0], columnSpan(j, block, labelsOf("keys").length)[0]];
+        if (code !== MASKED) out.push([name(link.looked), labelsOf("queries")[query], query, labelsOf("keys")[key], key, weights[code]]);
+      }
+    }
+    return out;
+  }
+  return { name: "attention", rows };
 }
 

@@ -9,7 +9,8 @@ export function stripPanel(link, root) {
   const line = make("div", { class: "iw-strip", role: "listbox", tabindex: "0", "aria-label": "tokens of the prompt" });
   const title = make("div", { class: "iw-title" });
   const note = make("p", { class: "iw-note", hidden: true });
-  root.append(choice(link, "Prompt", "prompt", () => (link.header.prompts ?? []).map((text, i) => [i, text])), title, note, line);
+  root.append(make("div", { class: "iw-tools" },
+    choice(link, "Prompt", "prompt", () => (link.header.prompts ?? []).map((text, i) => [i, text]))), title, note, line);
   let chips = [];
   let first = 0;
   let shown = "";
@@ -154,4 +155,11 @@ export function stripPanel(link, root) {
     event.preventDefault();
   });
   link.drawn(["header", "prompt", "sel", "hover", "query", "key", "sink"], draw);
+
+  function rows() {
+    const { code, full, weights } = line.ready ?? {};
+    return [["token", "index", "weight"], ...(link.header.prompt ? tokens().labels : []).map((label, i) => [label, i,
+      weights ? full.table[code(i)] : null])];
+  }
+  return { name: "tokens", rows };
 }

@@ -1,6 +1,7 @@
 // All panels of one state together: head grid, map and strip, and beside them, as tabs, the further views that have data.
 
 import { make } from "./base.js";
+import { exportable } from "./export.js";
 import { gridPanel } from "./grid.js";
 import { mapPanel } from "./map.js";
 import { stripPanel } from "./strip.js";
@@ -12,9 +13,9 @@ export const workbenchPanels = (further) => (link, root) => {
   const tabs = make("div", { class: "iw-tabs", role: "tablist", "aria-label": "further views" });
   const shelf = make("div", { class: "iw-shelf" });
   root.append(make("div", { class: "iw-bench" }, grid, make("div", { class: "iw-side" }, map, strip)), tabs, shelf, source);
-  gridPanel(link, grid);
-  mapPanel(link, map);
-  stripPanel(link, strip);
+  exportable(link, grid, gridPanel(link, grid));
+  exportable(link, map, mapPanel(link, map));
+  exportable(link, strip, stripPanel(link, strip));
   link.drawn(["header"], () => {
     map.hidden = strip.hidden = !link.header.prompt;
     grid.hidden = !link.header.prompt && !link.metrics.length;
@@ -50,9 +51,10 @@ export const workbenchPanels = (further) => (link, root) => {
       open.set(kind, { tab, panel });
       tabs.append(tab);
       shelf.append(panel);
-      draw(link, panel);
+      exportable(link, panel, { name: kind, ...draw(link, panel) });
     }
     tabs.hidden = shelf.hidden = !open.size;
     if (!shown && open.size) show(open.keys().next().value);
   });
+  return null;
 };
