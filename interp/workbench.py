@@ -98,20 +98,22 @@ def measure_kept(state: HeadState, shown: Any, model: Any, batch: Any, *, scores
     measure = kept(model, batch, shown, scores=scores, **how)
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
-        found = measure(float(question["threshold"]))
-        low, high = (float(end) if np.isfinite(end) else None for end in (found.low, found.high))
-        point = {"threshold": found.threshold, "edges": found.edges, "faithfulness": found.faithfulness, "low": low,
-                 "high": high, "n": found.n, "warnings": list(found.warnings),
-                 "how": f"{found.ablation} ablation, {found.metric.replace('_', ' ')}, measured on prompts of {found.task}"}
-        points = state.payloads["circuit"]["points"]
-        if all(known.get("file") or known["threshold"] != point["threshold"] for known in points):
-            points.append(point)
-        return point
+        return at([float(question["threshold"])])[0]
+
+    def at(chosen: Sequence[float]) -> list[dict[str, Any]]:
+        points, known = [], state.payloads["circuit"]["points"]
+        for found in measure(chosen):
+            low, high = (float(end) if np.isfinite(end) else None for end in (found.low, found.high))
+            how = f"{found.ablation} ablation, {found.metric.replace('_', ' ')}, measured on prompts of {found.task}"
+            points.append({"threshold": found.threshold, "edges": found.edges, "faithfulness": found.faithfulness,
+                           "low": low, "high": high, "n": found.n, "how": how, "warnings": list(found.warnings)})
+        seen = {point["threshold"] for point in known if not point.get("file")}
+        known += [point for point in points if point["threshold"] not in seen]
+        return points
 
     if curve:
         sizes = [abs(edge[3]) for edge in state.payloads["circuit"]["edges"] if edge[3] is not None]
-        for at in [*thresholds(sizes, curve - 1), 0.0] if curve > 1 else [0.0]:
-            answer({"threshold": at})
+        at(list(dict.fromkeys([*thresholds(sizes, curve - 1), 0.0])) if curve > 1 else [0.0])
     state.answer("circuit", answer)
 
 

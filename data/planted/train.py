@@ -36,23 +36,24 @@ from truth import Slow
 
 HERE = Path(__file__).resolve().parent
 CIRCUITS = HERE.parents[1] / "circuits"
-BATCH, SEED, SMOOTHING, STRICT, RATE = 192, 0, 0.01, 1.0, 4e-3
+BATCH, SEED, SMOOTHING, STRICT = 64, 0, 0.01, 1.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which program is planted, where its nodes go, how long it is trained."""
+    """Which program is planted, where its nodes go, how long it is trained and at which rate (the largest of the cycle)."""
 
     program: str
     alignment: dict[str, str]
     steps: int
+    rate: float
     layers: int = 2
 
 
 PLANS = {
-    "reverse": Plan("compiled-reverse", {"L2H0": "L1H2"}, 3000),
-    "share": Plan("compiled-share", {"mlp0": "mlp0", "L1H0": "L1H1"}, 4000),
-    "rarer": Plan("compiled-rarer", {"L0H0": "L0H3", "mlp0": "mlp0", "L1H0": "L1H1", "mlp1": "mlp1"}, 6000),
+    "reverse": Plan("compiled-reverse", {"L2H0": "L1H2"}, 2000, 2e-3),
+    "share": Plan("compiled-share", {"mlp0": "mlp0", "L1H0": "L1H1"}, 3000, 4e-3),
+    "rarer": Plan("compiled-rarer", {"L0H0": "L0H3", "mlp0": "mlp0", "L1H0": "L1H1", "mlp1": "mlp1"}, 5000, 2e-3),
 }
 
 
@@ -97,8 +98,8 @@ def train(plan: Plan, seed: int = SEED) -> tuple[dict[str, Tensor], PlainConfig]
     at_high, at_low = [high.index(edge) for edge in edges], [low.index(aligned) for aligned in edges.values()]
     words = torch.tensor([program.vocabulary.index(word) for word in program.tokens])
     outputs = torch.tensor([word.startswith("=") for word in program.vocabulary])
-    adam = torch.optim.Adam(weights.values(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, RATE, plan.steps)
+    adam = torch.optim.Adam(weights.values(), lr=plan.rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, plan.rate, plan.steps)
 
     def draw() -> Tensor:
         drawn = words[torch.randint(len(words), (3 * BATCH, program.length), generator=random)]
@@ -146,7 +147,7 @@ def train(plan: Plan, seed: int = SEED) -> tuple[dict[str, Tensor], PlainConfig]
         adam.step()
         schedule.step()
         if step % 250 == 249:
-            print(step + 1, *(f"{float(part):.5f}" for part in parts), flush=True)
+            print(step + 1, *(f"{part.item():.5f}" for part in parts), flush=True)
     return {name: x.detach().contiguous() for name, x in weights.items()}, shape
 
 
@@ -168,7 +169,7 @@ def main(names: list[str]) -> None:
             "max_position_embeddings", "causal")}
         save_file(weights, HERE / f"{name}.safetensors", metadata={"format": "pt"})
         facts = {"name": name, "computes": program.computes, "program": plan.program, "alignment": plan.alignment,
-                 "training": {"steps": plan.steps, "pairs per step": BATCH, "seed": SEED}, "figures": {},
+                 "training": {"steps": plan.steps, "pairs per step": BATCH, "rate": plan.rate, "seed": SEED}, "figures": {},
                  "vocabulary": program.vocabulary, "tokens": program.tokens, "length": program.length,
                  "distinct": program.distinct, "numerical": program.numerical, "config": config}
         (HERE / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -90,7 +90,7 @@ def _judged(model: Any, batch: Any, circuit: Any, ablation: str, metric: str | N
 
     from interp.core.registry import unknown
     from interp.discovery import edges_of, judge_all, mask_of, random_like
-    from interp.engine.edge_circuits import ABLATIONS
+    from interp.engine.stand_ins import ABLATIONS
 
     if ablation not in ABLATIONS:
         raise unknown("ablation", ablation, list(ABLATIONS))

@@ -144,8 +144,9 @@ def execute(notebook: Mapping[str, Any], folder: str | Path = ".", *, timeout: f
         from nbclient.exceptions import CellExecutionError, CellTimeoutError
     except ImportError as error:
         raise InterpError(asked, f"{error.name} is not installed", "install interp[notebook]") from error
-    book = nbformat.from_dict(dict(notebook))
-    client = NotebookClient(book, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    book = nbformat.reads(json.dumps(notebook), as_version=4)
+    client = NotebookClient(book, timeout=timeout, kernel_name="python3", extra_arguments=["--log-level=ERROR"],
+                            resources={"metadata": {"path": str(folder)}})
     try:
         client.execute()
     except CellTimeoutError as error:

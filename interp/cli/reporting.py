@@ -1,6 +1,7 @@
 """``interp report``: a page on the heads of a model on one or more tasks."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,9 +32,27 @@ def report(
         typer.Option("--task", "-t", help="A task by name; may be given several times.", show_default=False),
     ] = None,
     prompts: arguments.Prompts = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page.  [default: report.html]", show_default=False)
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", "--out", "-o", help="The page; --html and --out are the same.  [default: report.html, if "
+                     "neither --json nor --csv is given]", show_default=False),
     ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", help="Every number as data, with interval, n, method and provenance.", show_default=False),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="One table: a row for each task, measure and head.", show_default=False),
+    ] = None,
+    circuit: Annotated[
+        list[Path] | None,
+        typer.Option("--circuit", help="A circuit of one of the tasks, a JSON file; may be given several times. Those that "
+                     "ship with the project are found by themselves.", show_default=False),
+    ] = None,
+    types: Annotated[
+        bool, typer.Option("--types/--no-types", help="Say what each head is: a few passes, once for the model.")
+    ] = True,
     n: arguments.Number = None,
     seed: arguments.Seed = 0,
     device: arguments.Device = None,
@@ -53,30 +72,41 @@ def report(
         Path | None, typer.Option("--results", help="Draw from such a folder; no model is run.", show_default=False)
     ] = None,
 ) -> None:
-    """Write a self-contained page on the heads of a model: scores with intervals, agreement, patterns, caveats.
+    """Write a self-contained page on the heads of a model: ranked with intervals and types, circuits, patterns, caveats.
 
-    With --resume a run that is interrupted can be started again and goes on where it stopped.
+    The page needs no network, and reads without JavaScript. --json and --csv hold the same numbers (docs/report.md). With --resume a run that is interrupted can be started again and goes on where it stopped.
 
     Example: `interp report --model organism --task ioi --task induction --out report.html`
     """
     words, options = split(context.args)
     if words:
         raise InterpError(f"read {words[0]!r}", "the command takes options only", "give --task NAME for each task")
-    check_options(options, {"interp report": ["heads", "title", "save", "results"]})
-    page = out or Path("report.html")
-    check_place(page, "file")
+    check_options(options, {"interp report": ["html", "json", "csv", "circuit", "types", "no_types", "heads", "title", "save",
+                                              "results"]})
+    if html is json is csv is None:
+        html = Path("report.html")
+    places = [place for place in (html, json, csv) if place is not None]
+    if len({place.absolute() for place in places}) < len(places):
+        raise InterpError("write a report", "two of its files would have one name", "give each a name of its own")
+    for place in places:
+        check_place(place, "file")
     if save is not None:
         check_place(save, "folder")
     check_kept(resume, keep_units)
-    store = page.with_name(f"{page.stem}.{UNFINISHED}") if resume else None
+    store = places[0].with_name(f"{places[0].stem}.{UNFINISHED}") if resume else None
 
-    from interp.report import load, report
+    from interp.core.circuit import Circuit
+    from interp.report import add_circuits, load, write
     from interp.report import save as keep
+
+    circuits = [Circuit.load(path) for path in circuit or ()]
 
     if results is not None:
         if model or task or prompts:
             raise InterpError(f"draw the results in {results}", "a model or prompts were given too", "give one or the other")
-        found = load(results)
+        found = add_circuits(load(results), circuits)
+        if not types:
+            found = replace(found, types=None)
     else:
         chosen = tasks_of(task or [], prompts)
         loaded = load_model(model, device, dtype, backend)
@@ -84,9 +114,9 @@ def report(
         from interp.report import build
 
         with hired(loaded, running_of_words(batch_size, memory, workers, store)) as how:
-            found = build(loaded, chosen, n, seed, top=heads, running=how, say=say)
+            found = build(loaded, chosen, n, seed, top=heads, running=how, types=types, circuits=circuits, say=say)
     if save is not None:
         keep(found, save)
-    written = report(found, page, title=title)
+    written = write(found, html=html, json=json, csv=csv, title=title)
     remove_units(store, keep_units)
-    sys.stdout.write(f"{written.resolve()}\n")
+    sys.stdout.write("".join(f"{path.resolve()}\n" for path in written))

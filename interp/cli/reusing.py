@@ -2,16 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from interp.cli import arguments
 from interp.cli.arguments import check_place, load_model, tasks_of
 from interp.core.errors import InterpError
-
-CORRUPTIONS = {"ioi": "s2_io"}
-"""Of the study, where it is not the task's default."""
 
 
 def reuse(
@@ -20,58 +17,96 @@ def reuse(
         list[str] | None, typer.Option("--task", "-t", help="Two tasks: heads of the first are edited in the second.",
                                        show_default=False)
     ] = None,
-    n: Annotated[int, typer.Option("-n", "--n", help="Prompts of each task.")] = 16,
+    circuit: Annotated[
+        list[Path] | None,
+        typer.Option("--circuit", show_default=False, help="Both tasks' circuit files, in the order of the tasks, whose "
+                     "heads are compared, swapped and directed.  [default: the heads of the stages]")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", "--n", help="Prompts of each task; twice as many others for edits.")] = 16,
     seed: arguments.Seed = 0,
     share: Annotated[float, typer.Option("--share", help="Share of all heads that each stage keeps.")] = 0.02,
-    at_least: Annotated[int, typer.Option("--at-least", help="Heads that each stage keeps at least.")] = 2,
+    at_least: Annotated[int, typer.Option("--at-least", help="Heads that each stage keeps at least.")] = 4,
+    edited: Annotated[int, typer.Option("--edited", help="Heads of a circuit that are directed at once, at most.")] = 4,
     random: Annotated[int, typer.Option("--random", help="Draws of random heads, as a control.")] = 5,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for circuits and tables.", show_default=False)
+        Path | None, typer.Option("--out", "-o", help="Folder for the circuits and all tables (reuse.json).",
+                                  show_default=False)
     ] = None,
     device: arguments.Device = None,
     dtype: arguments.Dtype = "float32",
     backend: arguments.Backend = None,
 ) -> None:
-    """The study of circuit reuse (Merullo et al. 2024): path patching by stages, overlap with chance, an attention edit.
+    """The study of circuit reuse (Merullo et al. 2024), and which of the shared heads do the same.
 
-    The edit points the first task's inhibition heads and negative movers at the wrong (and, for contrast, at the right)
-    answers of the second task. It is an oracle edit: it is told the answer.
+    Heads of both tasks by path patching in stages; their overlap beside chance; the swap test: outputs of shared heads put
+    from one task's run into the other's, held against swaps within a task. Then two oracle edits of attention at the last
+    token (they are told the answer), each beside random heads of the same layers: the published one, which points the first
+    task's inhibition heads and negative movers at the wrong (and, for contrast, the right) answers of the second task; and
+    one derived from each circuit, whose heads that copy or suppress what they read are directed so that the answer should
+    become another one, or the right one again in corrupted prompts. Its prediction is made before, from single heads.
 
     Example: `interp reuse --model organism --task ioi --task colored_objects`
     """
     if len(task or ()) != 2:
         raise InterpError("study the reuse of heads", f"{len(task or ())} tasks were given", "give --task twice")
+    if len(circuit or ()) not in (0, 2):
+        raise InterpError("study the reuse of heads", f"of circuit files {len(circuit or ())} are given",
+                          "give --circuit twice, or not at all")
     if out is not None:
         check_place(out, "folder")
-    chosen = tasks_of(task or [], None)
+    names = [one.name for one in tasks_of(task or [], None)]
+    if len(set(names)) != 2:
+        raise InterpError("study the reuse of heads", "one task was given twice", "give two different tasks")
+    from interp.core.circuit import Circuit
+
+    circuits = {name: Circuit.load(path) for name, path in zip(names, circuit or (), strict=False)} or None
     loaded = load_model(model, device, dtype, backend)
     from interp.discovery.reuse import reuse as study
-    from interp.discovery.unseen_prompts import unseen
 
-    options = [{"corruption": CORRUPTIONS[one.name]} if one.name in CORRUPTIONS else {} for one in chosen]
-    batches = {one.name: one.batch(loaded, n, seed, **more) for one, more in zip(chosen, options, strict=True)}
-    if len(batches) != 2:
-        raise InterpError("study the reuse of heads", "one task was given twice", "give two different tasks")
-    test = unseen(loaded, chosen[1], 2 * n, seed + 1, seen=(batches[chosen[1].name],), options=options[1])
-    found = study(loaded, batches, share=share, at_least=at_least, n_random=random, test=test, seed=seed)
-    lines = [found.stages.round(3).to_string(index=False), "", str(found.overlap),
+    found = study(loaded, names, n=n, seed=seed, share=share, at_least=at_least, n_edited=edited, n_random=random,
+                  circuits=circuits)
+    sys.stdout.write("\n".join(_said(found, names)) + "\n")
+    if out is not None:
+        sys.stdout.write(f"saved: {found.save(out)}\n")
+
+
+def _said(found: Any, names: list[str]) -> list[str]:
+    """The tables as text."""
+    lines = [_table(found.stages), "", str(found.overlap),
              "shared: " + (", ".join(map(str, found.overlap.shared)) or "none")]
     lines += [f"only {name}: {', '.join(map(str, only)) or 'none'}"
-              for name, only in zip(batches, found.overlap.only, strict=True)]
-    if not found.edited:
-        lines += ["", f"no head of {chosen[0].name} works against the answer or through the movers' queries: nothing to "
-                      "edit"]
-    else:
-        lines += ["", f"oracle edit of the last attention row in {chosen[1].name} of "
-                  f"{', '.join(map(str, found.edited))}, {test.n} other prompts",
-                  found.edits.round(3).to_string(index=False)]
+              for name, only in zip(names, found.overlap.only, strict=True)]
+    if found.swap is not None:
+        lines += ["", "swap test: what shared heads carry at the last token, put from one task into the other (shares of "
+                      "what a swap within the task does)", _table(found.swap.verdicts)]
+        joint = found.swap.table[found.swap.table["kind"] != "shared"]
+        lines += ["all shared heads at once, and controls", _table(joint.drop(columns="heads"))]
+    if len(found.edits):
+        n = found.provenance["test"][names[1]]["n"]
+        heads = ", ".join(map(str, found.edited))
+        lines += ["", f"published edit (oracle) of the last attention row in {names[1]}: {heads}, {n} other prompts",
+                  _table(found.edits)]
     if len(found.movers):
-        lines += ["", "attention of the movers from the last token", found.movers.round(3).to_string(index=False)]
-    sys.stdout.write("\n".join(lines) + "\n")
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, circuit in found.circuits.items():
-            circuit.save(out / f"{name}.json")
-        for name in ("stages", "edits", "movers"):
-            getattr(found, name).to_csv(out / f"{name}.csv", index=False)
-        sys.stdout.write(f"saved: {out}\n")
+        lines += ["attention of the movers from the last token", _table(found.movers)]
+    for (circuit, task), one in found.directed.items():
+        readers = ", ".join(f"{x.head} {'copies' if x.copies else 'suppresses'}"
+                            f"{' the token before' if x.offset else ''} what it reads" for x in one.readers)
+        lines += ["", f"edit derived from the circuit of {circuit} (oracle), in {task}: {readers}",
+                  _table(_summed(one.edits))]
+        if len(one.downstream):
+            lines += ["later heads: attention to both places, and what they write to right - other", _table(one.downstream)]
+    return lines + (["", *(f"note: {note}" for note in found.notes)] if found.notes else [])
+
+
+def _summed(edits: Any) -> Any:
+    """The draws of random heads as one row for each edit: means, and of the interval of accuracy the widest."""
+    keys = ["prompts", "heads", "edit"]
+    rules = {"accuracy": "mean", "accuracy low": "min", "accuracy high": "max", "other": "mean", "predicted": "first",
+             "metric": "mean", "change": "mean", "low": "min", "high": "max"}
+    rules = {name: rule for name, rule in rules.items() if name in edits}
+    return edits.groupby(keys, sort=False, as_index=False).agg(rules)
+
+
+def _table(frame: Any) -> str:
+    text: str = frame.round(3).to_string(index=False)
+    return text

@@ -1,10 +1,11 @@
-"""The faithfulness of the edges that a threshold keeps, one threshold after the other.
+"""The faithfulness of the edges that thresholds keep, as often as it is asked for.
 
     measure = interp.discovery.kept.kept(model, batch, circuit)
-    measure(0.05)             # the edges of the circuit whose score is 0.05 or more in size, by themselves
+    measure([0.05])           # the edges of the circuit whose score is 0.05 or more in size, by themselves
 
 The stand-ins of all other edges, the whole model and the empty circuit are computed once; the same set of edges, whatever
-threshold leads to it, is run once. Faithfulness and its interval as in ``interp.discovery.judgement``.
+threshold leads to it, is run once; several sets share passes. Faithfulness and its interval as in
+``interp.discovery.judgement``.
 """
 
 import math
@@ -50,8 +51,8 @@ class Kept:
 
 
 def kept(model: Any, batch: Any, shown: Circuit | EdgeScores | NodeScores, *, scores: Mapping[Edge, float] | None = None,
-         ablation: Ablation = "resample", metric: str | Metric | None = None) -> Callable[[float], Kept]:
-    """A function of the threshold that measures what it keeps; nothing is run before it is called.
+         ablation: Ablation = "resample", metric: str | Metric | None = None) -> Callable[[Sequence[float]], list[Kept]]:
+    """A function of thresholds that measures what each keeps; nothing is run before it is called.
 
     Args:
         shown: a circuit (kept are edges of it alone), or the scores of all edges.
@@ -68,22 +69,23 @@ def kept(model: Any, batch: Any, shown: Circuit | EdgeScores | NodeScores, *, sc
     opened: list[Any] = []
     name = getattr(batch.metric if metric is None else metric, "name", str(metric))
 
-    def measure(threshold: float) -> Kept:
-        mask = sizes >= threshold
-        if (key := mask.tobytes()) not in known:
+    def measure(thresholds: Sequence[float]) -> list[Kept]:
+        masks = {at: sizes >= at for at in thresholds}
+        new = {mask.tobytes(): mask for mask in masks.values() if mask.tobytes() not in known}
+        if new:
             if not opened:
                 run = open_masks(model, batch, ablation=ablation, metric=metric)
                 opened.extend([run, *run(np.array([np.ones(len(edges)), np.zeros(len(edges))]))])
             run, whole, empty = opened
-            gap = float((whole - empty).mean())
-            if not gap:
+            if not (gap := float((whole - empty).mean())):
                 raise InterpError("measure the faithfulness of edges", "the model does the same without any edge",
                                   "choose prompts on which the behaviour shows")
-            part = run(mask[None])[0] - empty
-            low, high = bootstrap(part[:, None], (whole - empty)[:, None])
-            known[key] = Kept(threshold, int(mask.sum()), float(part.mean()) / gap, float(low[0]), float(high[0]), len(part),
-                              ablation, name, str(batch.task), warnings_of(circuit, batch, ablation, whole, empty))
-        return replace(known[key], threshold=threshold)
+            warnings = warnings_of(circuit, batch, ablation, whole, empty)
+            for (key, mask), part in zip(new.items(), run(np.array(list(new.values()))) - empty, strict=True):
+                low, high = bootstrap(part[:, None], (whole - empty)[:, None])
+                known[key] = Kept(0.0, int(mask.sum()), float(part.mean()) / gap, float(low[0]), float(high[0]), len(part),
+                                  ablation, name, str(batch.task), warnings)
+        return [replace(known[masks[at].tobytes()], threshold=at) for at in thresholds]
 
     return measure
 

@@ -1,50 +1,57 @@
-"""Are the heads of one task's circuit those of another's? The study of Merullo, Eickhoff and Pavlick 2024, as one function.
+"""Are the heads of one task's circuit those of another's? The study of Merullo, Eickhoff and Pavlick 2024, and what follows.
 
-    found = interp.discovery.reuse.reuse(model, {"ioi": one_batch, "colored_objects": other_batch})
-    found.overlap                      # heads of both circuits that are the same, beside chance
-    found.edits                        # attention of the first task's inhibition heads edited in the second: what happens
+    found = interp.discovery.reuse.reuse(model, ("ioi", "colored_objects"))
+    found.overlap                       # heads of both circuits that are the same, beside chance
+    found.swap.verdicts                 # which of these do the same thing in both tasks
+    found.directed["ioi", "ioi"].edits  # the circuit's own heads directed at one answer or the other: accuracy after that
+    found.edits                         # the published edit: inhibition heads of the first task in the second
 
 1. **Stages** (path patching): heads that write to the logits; heads that write to the *queries* of these; heads that write
    to keys and values of those. Of each stage the ``share`` of all heads with the largest effects, at least ``at_least``;
    none with less than ``smallest`` of the whole difference, which may leave a stage empty.
 2. **Roles**, from the stages and the signs alone, no head is named in advance: ``mover`` (to the logits, for the answer),
    ``negative mover`` (against it), ``inhibition`` (to the movers' queries, for the answer), ``earlier``.
-3. **Overlap** of the two circuits, with the chance of these sizes, also matched by layer.
-4. **Edit**: in the second task the last row of attention of the first task's inhibition heads and negative movers is set to
-   the wrong answers' places in equal parts, as the paper does it; and, for contrast, to the right one's. *An oracle edit*:
-   it is told the answer, so it shows what heads can do, not how to repair a model. If these heads keep movers away from what
-   they attend to, the first edit raises the metric and the second lowers it; random heads of the same layers do neither.
+3. **Overlap** of the two circuits, with the chance of these sizes, also matched by layer; **swap** of the shared heads'
+   outputs between the tasks (``interp.discovery.swap``): which of them do the same.
+4. **Published edit** (``interp.discovery.inhibition_edit``): in the second task the last row of attention of the first
+   task's inhibition heads and negative movers is set to the wrong answers' places. If they keep movers away from what they
+   attend to, it raises the metric, and the right one's place lowers it; random heads of the same layers do neither.
+5. **Edit derived from the circuit** (``interp.discovery.redirect``): the heads of each circuit that read the answers from
+   the last token, directed at one answer or the other, in their own task and in the other one.
+
+4 and 5 are *oracle edits*: they are told the answer, so they show what heads can do, not how to repair a model.
 
 Where paper and this differ: heads are counted over all senders below a receiver, not below the lowest alone; receivers of
 later stages are read at all tokens; the paper's own stages came from files that were not published.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 
-from interp.core.circuit import Circuit, Node
+from interp import tasks
+from interp.core.circuit import Circuit
 from interp.core.errors import InterpError
+from interp.core.files import write_text
 from interp.core.head import Head
-from interp.core.intervals import bootstrap
 from interp.core.overlap import SetOverlap, overlap
+from interp.core.provenance import collect_code, collect_versions, now, plain
 from interp.core.universe import universe
 from interp.discovery.graph import edges_of
-from interp.discovery.method import discover
+from interp.discovery.inhibition_edit import edit_table, movers_table, placed
+from interp.discovery.redirect import Redirect, redirect
 from interp.discovery.shape import shape_of
-from interp.engine.forward import run
-from interp.engine.intervention import Intervention, RowEdit
-from interp.models.sites import Site
+from interp.discovery.stages import stages_of
+from interp.discovery.swap import Swap, swap
+from interp.discovery.unseen_prompts import unseen
 from interp.tasks.batch import Batch
-from interp.tasks.metrics import metric_of
 
-STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (("logits", ()), ("queries", ("q",)), ("keys and values", ("k", "v")))
-"""What senders are looked for into: the logits, then these inputs of the heads of the stage before."""
+CORRUPTIONS = {"ioi": "s2_io", "key_value": "key"}
+"""Of the study, where it is not the task's default: the other prompt asks for another answer of the same context."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,160 +59,152 @@ class Reuse:
     """What the study found.
 
     Attributes:
-        circuits: task -> its heads with roles. stages: a row per task, stage and head with its effect (share of the whole
-            difference between the runs, mean over prompts).
+        circuits: task -> its heads: those of the stages, with roles, or the circuits that were given.
+        stages: a row per task, stage and head with its effect (share of the whole difference between the runs, mean over
+            prompts).
         overlap: of the two circuits' heads.
-        edited: the heads whose attention was edited.
-        edits: a row per edit (none, to the wrong places, to the right one; of these heads and of random ones) with accuracy
-            over the whole vocabulary, the metric, and its mean change with an interval.
-        movers: attention of the second task's movers from the last token to right and wrong places, before and after.
+        swap: what the shared heads do in either task; None where none is shared.
+        edited: the heads of the published edit. edits: a row per edit (none, to the wrong places, to the right one; of these
+            heads and of random ones) with accuracy over the whole vocabulary, the metric, and its mean change with an
+            interval. movers: attention of the second task's movers from the last token to right and wrong places.
+        directed: (task of the circuit, task of the prompts) -> the edit derived from the circuit.
+        notes: what could not be done, and why.
+        provenance: model, prompts, options, versions.
     """
 
     circuits: Mapping[str, Circuit]
     stages: pd.DataFrame
     overlap: SetOverlap
+    swap: Swap | None
     edited: tuple[Head, ...]
     edits: pd.DataFrame
     movers: pd.DataFrame
+    directed: Mapping[tuple[str, str], Redirect]
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table by name; of the edits derived from circuits all in one, told apart by ``circuit`` and ``task``."""
+        found = {"stages": self.stages, "edits": self.edits, "movers": self.movers}
+        if self.swap is not None:
+            found |= {"swap": self.swap.table, "verdicts": self.swap.verdicts}
+        for name in ("scanned", "edits", "downstream"):
+            parts = [getattr(one, name).assign(circuit=circuit, task=task) for (circuit, task), one in self.directed.items()
+                     if len(getattr(one, name))]
+            found[{"scanned": "readers", "edits": "directed"}.get(name, name)] = (
+                pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain JSON data."""
+        sets = {"sizes": self.overlap.sizes, "n": self.overlap.n, "jaccard": self.overlap.jaccard,
+                "shared": list(map(str, self.overlap.shared)), "chance": vars(self.overlap.chance),
+                "matched": vars(self.overlap.matched), "only": [list(map(str, some)) for some in self.overlap.only]}
+        told = {"oracle": "edits are told the answers", "overlap": sets, "edited": self.edited, "notes": self.notes,
+                "provenance": self.provenance}
+        found: dict[str, Any] = plain(told | {name: table.to_dict("records") for name, table in self.tables().items()},
+                                      "reuse")
+        return found
+
+    def save(self, folder: str | Path) -> Path:
+        """Circuits and ``reuse.json`` with every table into a folder; its path."""
+        for name, circuit in self.circuits.items():
+            circuit.save(Path(folder) / f"{name}.json")
+        write_text(Path(folder) / "reuse.json", json.dumps(self.record(), indent=1, ensure_ascii=False) + "\n")
+        return Path(folder)
 
 
-def reuse(model: Any, batches: Mapping[str, Batch], *, share: float = 0.02, at_least: int = 2, smallest: float = 0.01,
-          n_random: int = 5, test: Batch | None = None, seed: int = 0,
+def reuse(model: Any, given: Mapping[str, Batch] | Sequence[str], *, n: int = 16, seed: int = 0, share: float = 0.02,
+          at_least: int = 4, smallest: float = 0.01, n_edited: int = 4, n_random: int = 5,
+          circuits: Mapping[str, Circuit] | None = None, test: Mapping[str, Batch] | None = None,
           progress: bool | None = None) -> Reuse:
-    """The whole study on two tasks: circuits by stages, overlap, and the edit of the first's heads in the second.
+    """The whole study on two tasks: circuits by stages, overlap, swap, and both edits.
 
     Args:
-        batches: two tasks' prompts, aligned; the heads whose attention is edited come from the first.
+        given: names of two tasks, of which ``n`` prompts are drawn, and twice as many others for swaps and edits; or two
+            tasks' prompts, aligned. Of the first task are the heads of the published edit.
         share, at_least, smallest: how many heads each stage keeps, and from which effect on (share of the difference
-            between the runs). Without inhibition heads and negative movers there are no edits: the tables are empty.
-        n_random: draws of as many random heads of the same layers.
-        test: prompts of the second task for the edits; None: those that its circuit was found on.
+            between the runs).
+        circuits: of both tasks, whose heads are compared, swapped and directed; None: those of the stages.
+        n_edited: how many heads of a circuit are directed. n_random: draws of as many random heads of the same layers.
+        test: prompts of both tasks for swaps and edits; None: those that circuits were found on, where prompts were given.
 
     Raises:
-        InterpError: not two tasks; a second task of which the places of answers are not known.
+        InterpError: not two tasks.
     """
-    if len(batches) != 2:
-        raise InterpError(f"study the reuse of heads in {len(batches)} tasks", "it is about one circuit in another task",
+    if len(given) != 2 or isinstance(given, str):
+        raise InterpError(f"study the reuse of heads in {len(given)} tasks", "it is about one circuit in another task",
                           "give two tasks, the one whose heads are edited first")
-    (first, one), (second, other) = batches.items()
-    edited_in, spans = _placed(other if test is None else test)
-    found = {name: stages_of(model, batch, name, share=share, at_least=at_least, smallest=smallest, progress=progress)
-             for name, batch in ((first, one), (second, other))}
-    circuits = {name: circuit for name, (circuit, _) in found.items()}
+    batches, others = (dict(given), dict(test or given)) if isinstance(given, Mapping) else prompts_of(model, given, n, seed)
+    if len(batches) != 2 or set(others) != set(batches) or set(circuits or batches) != set(batches):
+        raise InterpError("study the reuse of heads", f"of {' and '.join(batches)} not all is given, or one twice",
+                          "give circuits and test prompts of the same two tasks")
+    first, second = batches
+    staged = {name: stages_of(model, batch, name, share=share, at_least=at_least, smallest=smallest, progress=progress)
+              for name, batch in batches.items()}
+    found = {name: circuit for name, (circuit, _) in staged.items()} if circuits is None else dict(circuits)
     among = universe(shape_of(edges_of(model)), "heads")
-    edited = (*circuits[first].heads("inhibition"), *circuits[first].heads("negative mover"))
+    common = overlap(found[first], found[second], among)
+    spared = {head for circuit in (*found.values(), *(one for one, _ in staged.values())) for head in circuit.heads()}
+    notes: list[str] = []
+    roles = staged[first][0]
+    edited = (*roles.heads("inhibition"), *roles.heads("negative mover"))
     edits = movers = pd.DataFrame()
     if edited:
-        edits = edit_table(model, edited_in, spans, edited, n_random=n_random, seed=seed,
-                           spared={head for circuit in circuits.values() for head in circuit.heads()})
-        movers = _movers(model, edited_in, spans, edited, circuits[second].heads("mover"))
-    return Reuse(circuits, pd.concat([table for _, table in found.values()], ignore_index=True),
-                 overlap(circuits[first], circuits[second], among), edited, edits, movers)
+        try:
+            edited_in, spans = placed(others[second])
+            edits = edit_table(model, edited_in, spans, edited, n_random=n_random, seed=seed, spared=spared)
+            movers = movers_table(model, edited_in, spans, edited, staged[second][0].heads("mover"))
+        except InterpError as error:
+            notes.append(f"the published edit was not made in {second}: {error.true}")
+    else:
+        notes.append(f"no head of {first} works against the answer or through the movers' queries: the published edit has "
+                     "nothing to edit")
+    swapped = None
+    if common.shared:
+        only = {name: [node.as_head() for node in some] for name, some in zip(batches, common.only, strict=True)}
+        swapped = swap(model, others, [node.as_head() for node in common.shared], only=only, seed=seed)
+    else:
+        notes.append("the circuits share no head: there is nothing to swap")
+    directed = _directed(model, batches, others, found, n_edited, smallest, n_random, spared, seed, notes)
+    told = {"study": "reuse", "options": {"share": share, "at_least": at_least, "smallest": smallest, "n_edited": n_edited,
+                                          "n_random": n_random, "seed": seed},
+            "model": model.provenance_dict(), "prompts": {name: batch.provenance_dict() for name, batch in batches.items()},
+            "test": {name: batch.provenance_dict() for name, batch in others.items()},
+            "circuits": "of the stages" if circuits is None else "given", "versions": collect_versions(),
+            "code": collect_code(), "date": now()}
+    stages = pd.concat([table for _, table in staged.values()], ignore_index=True)
+    return Reuse(found, stages, common, swapped, edited, edits, movers, directed, tuple(notes), plain(told, "provenance"))
 
 
-def stages_of(model: Any, batch: Batch, name: str, *, share: float = 0.02, at_least: int = 2,
-              smallest: float = 0.01, progress: bool | None = None) -> tuple[Circuit, pd.DataFrame]:
-    """The heads of one task by path patching stage by stage, with roles, and the table of their effects."""
-    edges = edges_of(model)
-    keep = max(at_least, ceil(share * edges.n_layers * edges.n_heads))
-    receivers: tuple[str, ...] = ("logits",)
-    roles: dict[Node, str] = {}
-    rows: list[dict[str, Any]] = []
-    for stage, (into, inputs) in enumerate(STAGES):
-        if stage:
-            last = [row["head"] for row in rows if row["stage"] == STAGES[stage - 1][0]]
-            receivers = tuple(f"{head}.{letter}" for head in last for letter in inputs if Head.parse(head).layer > 0)
-            if not receivers:
+def prompts_of(model: Any, names: Sequence[str], n: int, seed: int) -> tuple[dict[str, Batch], dict[str, Batch]]:
+    """Prompts of tasks to find circuits on, and twice as many others to test them on."""
+    batches, others = dict[str, Batch](), dict[str, Batch]()
+    for name in names:
+        task = tasks.get(name)
+        options = {"corruption": CORRUPTIONS[task.name]} if task.name in CORRUPTIONS else {}
+        batches[task.name] = task.batch(model, n, seed, **options)
+        others[task.name] = unseen(model, task, 2 * n, seed + 1, seen=(batches[task.name],), options=options)
+    return batches, others
+
+
+def _directed(model: Any, batches: Mapping[str, Batch], others: Mapping[str, Batch], circuits: Mapping[str, Circuit],
+              n_edited: int, smallest: float, n_random: int, spared: set[Head], seed: int, notes: list[str]
+              ) -> dict[tuple[str, str], Redirect]:
+    """The edit derived from each circuit, in its own task and in the other one."""
+    found = dict[tuple[str, str], Redirect]()
+    for name, circuit in circuits.items():
+        readers = None
+        for task in (name, *(other for other in batches if other != name)):
+            try:
+                one = redirect(model, batches[task], circuit.heads(), test=others[task], readers=readers, seed=seed,
+                               n_heads=n_edited, smallest=smallest, n_random=n_random, spared=spared,
+                               watched=circuits[task].heads())
+            except InterpError as error:
+                notes.append(f"heads of {name} were not directed in {task}: {error.true}")
                 break
-        scores = discover(model, batch, method="path_patching", receivers=receivers, progress=progress)
-        whole = float((scores.baselines["clean"] - scores.baselines["corrupt"]).mean())
-        effects = scores.heads().mean(-1) / whole
-        order = np.argsort(-np.abs(effects), axis=None, kind="stable")[:keep]
-        for place in order:
-            layer, head = divmod(int(place), edges.n_heads)
-            effect = float(effects[layer, head])
-            if abs(effect) < smallest:
-                continue
-            role = ("mover" if effect > 0 else "negative mover", "inhibition" if effect > 0 else "earlier", "earlier")[stage]
-            roles.setdefault(Node("head", layer, head), role)
-            rows.append({"task": name, "stage": into, "head": str(Head(layer, head)), "role": role, "effect": effect})
-    told = {"method": "path_patching", "stages": [into for into, _ in STAGES], "share": share, "at_least": at_least,
-            "smallest": smallest,
-            "task": batch.provenance_dict(), "model": model.provenance_dict(), "shape": shape_of(edges).record()}
-    citation = "path patching stage by stage, after Merullo, Eickhoff and Pavlick 2024 (arXiv 2310.08744)"
-    return Circuit(roles=roles, name=f"{name} in {model.name}", model=model.name, task=name, citation=citation,
-                   provenance=told), pd.DataFrame(rows)
-
-
-def edit_table(model: Any, batch: Batch, spans: Mapping[str, Sequence[str]], heads: Sequence[Head], *, n_random: int = 5,
-               seed: int = 0, spared: Collection[Head] = ()) -> pd.DataFrame:
-    """Accuracy and metric without an edit, with these heads' last rows edited, and with as many random ones' of the same
-    layers (none of ``spared``, as long as there are others)."""
-    if not heads:
-        raise InterpError("edit the attention of inhibition heads", "no stage gave any", "raise at_least or share")
-    stack, random = model.stack(None), np.random.default_rng(seed)
-    sets = [("these heads", tuple(heads))]
-    for _ in range(n_random):
-        drawn: list[Head] = []
-        for head in heads:
-            free = [Head(head.layer, h) for h in range(stack.n_heads) if Head(head.layer, h) not in {*drawn, *heads}]
-            others = [one for one in free if one not in spared] or free
-            drawn.append(others[int(random.integers(len(others)))])
-        sets.append(("random", tuple(drawn)))
-    base = {name: _measured(model, batch, (), name) for name in ("accuracy", batch.metric.name)}
-    rows = [{"heads": "none", "edit": "none", "accuracy": base["accuracy"].mean(),
-             "metric": base[batch.metric.name].mean(), "change": 0.0, "low": 0.0, "high": 0.0, "who": ""}]
-    for kind, chosen in sets:
-        for edit, names in spans.items():
-            changes = row_edits(chosen, names)
-            new = {name: _measured(model, batch, changes, name) for name in base}
-            change = new[batch.metric.name] - base[batch.metric.name]
-            low, high = bootstrap(change[:, None])
-            rows.append({"heads": kind, "edit": f"to the {edit}", "accuracy": new["accuracy"].mean(),
-                         "metric": new[batch.metric.name].mean(), "change": change.mean(), "low": low[0], "high": high[0],
-                         "who": ", ".join(map(str, chosen))})
-    return pd.DataFrame(rows)
-
-
-def row_edits(heads: Sequence[Head], spans: Sequence[str]) -> list[Intervention]:
-    """The last row of each head's pattern set to these spans in equal parts, 0 elsewhere."""
-    value = RowEdit({name: 1 / len(spans) for name in spans})
-    return [Intervention.at(head, "pattern", value, positions="end") for head in heads]
-
-
-def _measured(model: Any, batch: Batch, changes: Sequence[Intervention], name: str) -> np.ndarray:
-    result = run(model, batch, changes, may_be_identity=True)
-    values: np.ndarray = metric_of(name)(result.logits, batch).double().cpu().numpy()
-    return values
-
-
-def _movers(model: Any, batch: Batch, spans: Mapping[str, Sequence[str]], edited: Sequence[Head], movers: Sequence[Head]
-            ) -> pd.DataFrame:
-    """Attention from the last token to right and wrong places, a row per mover and edit; edited heads are left out."""
-    rows = []
-    watched = [head for head in movers if head not in edited]
-    sites = {head: Site("pattern", head.layer, head.attention) for head in watched}
-    end, at = batch.clean.last, torch.arange(batch.n)
-    for edit, changes in (("none", ()), *((f"to the {edit}", row_edits(edited, names)) for edit, names in spans.items())):
-        found = run(model, batch, changes, set(sites.values()), may_be_identity=True).captured
-        for head, site in sites.items():
-            row = found[site].cpu()[at, head.head, end]
-            places = {kind: sum(row[at, batch.span(name)[:, 0].cpu()] for name in names) for kind, names in spans.items()}
-            rows.append({"head": str(head), "edit": edit} | {f"on {kind}": float(x.mean()) for kind, x in places.items()})
-    return pd.DataFrame(rows, columns=["head", "edit", *(f"on {kind}" for kind in spans)])
-
-
-def _placed(batch: Batch) -> tuple[Batch, dict[str, tuple[str, ...]]]:
-    """The batch with spans for the places of wrong and right answers, and the names of these."""
-    if {"IO", "S1", "S2"} <= set(batch.spans):
-        return batch, {"wrong": ("S2",), "right": ("IO",)}
-    if {"color", "color_1", "color_2", "color_3"} <= set(batch.spans):
-        listed = torch.stack([batch.spans[f"color_{i}"] for i in (1, 2, 3)], dim=1)      # [n, 3, 2]
-        other = (listed != batch.spans["color"][:, None]).any(2)
-        wrong = listed[other].reshape(batch.n, 2, 2)
-        spans = {f"wrong color {i + 1}": wrong[:, i] for i in range(2)}
-        placed = replace(batch, spans=dict(batch.spans) | spans, corrupt_spans=dict(batch.corrupt_spans) | spans,
-                         moving=(*batch.moving, *spans))
-        return placed, {"wrong": tuple(spans), "right": ("color",)}
-    raise InterpError(f"edit attention to the answers of {batch.task}", "where these stand in its prompts is not known",
-                      "use ioi or colored_objects as the second task")
+            if not one.readers:
+                notes.append(f"no head of {name}'s circuit reads the answers from the last token: none was directed")
+                break
+            readers, found[name, task] = one.readers, one
+    return found

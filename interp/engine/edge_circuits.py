@@ -12,28 +12,23 @@ is the other run. Many masks share a pass, stacked along the batch. Source of th
 Behind a post-norm the sum over heads of a layer is mixed before the norm, as each receiver reads it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from interp.core.errors import InterpError
-from interp.core.registry import unknown
 from interp.engine.edge_runs import OUTPUT, Graph, Key, graph_of
-from interp.engine.edges import RECEIVERS, SENDERS
+from interp.engine.edges import RECEIVERS
 from interp.engine.forward import answer_logits
-from interp.engine.prompts import Prompts, side, sides
-from interp.models.norm_projection import project
+from interp.engine.sparse_masks import SparseRun
+from interp.engine.stand_ins import Ablation, Ground, ground_of, head_writes, heads_of, read_through
 from interp.models.readers import Reader, reading
 from interp.models.sites import Site
 from interp.tasks.metrics import Metric, metric_of
 
-Ablation = Literal["resample", "zero", "mean", "mean_position"]
-ABLATIONS: tuple[str, ...] = get_args(Ablation)
-HEAD = SENDERS.index("head")
 MEMORY = 2**29
 """Bytes that what the senders of one pass write may take together."""
 
@@ -83,63 +78,12 @@ def open_masks(model: Any, batch: Any, *, ablation: Ablation = "resample", on: s
     return run
 
 
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """What masked runs of some prompts stand on.
-
-    Attributes:
-        prompts: the side that is run.
-        there: the stand-in of each sender, [n, position, d_model] each.
-        streams: reading point -> the stream of stand-ins alone, [n, position, d_model].
-        sums: layer -> the sum over its heads of stand-ins before a post-norm; empty without post-norms.
-        projections: (q, k or v, layer) -> for each of its receivers, a residual stream read through the norm.
-        first: position before which all stand-ins are what is written anyway. Stand-ins and streams begin there.
-    """
-
-    prompts: Prompts
-    there: tuple[Tensor, ...]
-    streams: dict[Key, Tensor] = field(repr=False)
-    sums: dict[int, Tensor] = field(repr=False)
-    projections: dict[tuple[str, int], list[Callable[[Tensor], Tensor]]] = field(repr=False)
-    first: int = 0
-
-
-def ground_of(graph: Graph, batch: Any, ablation: str = "resample", on: str = "clean") -> Ground:
-    """The stand-ins of every sender under an ablation, and the streams that they make."""
-    if ablation not in ABLATIONS:
-        raise unknown("ablation", str(ablation), list(ABLATIONS))
-    runs = sides(graph.model, batch)
-    prompts = side(runs, on)
-    if ablation in ("resample", "mean_position") and not prompts.aligned:
-        raise InterpError(f"ablate edges by {ablation}", "clean and corrupted prompts have different lengths or places",
-                          "use ablation='mean' or 'zero', or aligned prompts")
-    other = side(runs, "corrupt" if on == "clean" else "clean") if ablation == "resample" else prompts
-    parts, streams, sums = _written(graph, other)
-    if ablation != "resample":
-        new = tuple(_stand_in(part, prompts.mask, ablation) for part in parts)
-        moved = {layer: sums[layer] + sum(new[i] - parts[i] for i in _heads_of(graph, layer)) for layer in sums}
-        for key in streams:
-            before = graph_before(graph, key)
-            for i in range(before):
-                layer = int(graph.edges.senders.layer[i])
-                if graph.edges.senders.kind[i] != HEAD or layer not in sums:
-                    streams[key] = streams[key] + new[i] - parts[i]
-            for layer in sums:
-                if _heads_of(graph, layer)[0] < before:
-                    norm = graph.readers.attn_norms[layer]
-                    streams[key] = streams[key] + norm.forward(moved[layer]) - norm.forward(sums[layer])
-        parts, sums = new, moved
-    first = _first_change(graph, prompts, other)
-    parts, (streams, sums) = tuple(part[:, first:] for part in parts), (
-        {key: x[:, first:] for key, x in some.items()} for some in (streams, sums))
-    return Ground(prompts, parts, streams, sums, _projections(graph), first)
-
-
 def masked_metric(graph: Graph, ground: Ground, batch: Any, metric: Any, masks: Tensor) -> Tensor:
     """The metric under each of some masks [mask, edge], [mask, prompt]; differentiable by the masks."""
     count, n = len(masks), ground.prompts.n
     prompts = ground.prompts.take(torch.arange(n).repeat(count))
-    run = _MaskedRun(graph, ground, masks)
+    alone = masks.requires_grad or ground.sums or masks.device.type != "cpu"      # elsewhere many small steps cost more
+    run = _MaskedRun(graph, ground, masks) if alone else SparseRun(graph, ground, masks)
     changes: dict[Site, Any] = {graph.site("resid_pre", 0): run.one, graph.last: run.output}
     for layer in range(graph.edges.n_layers):
         for what, site in (("q", "q_pre"), ("k", "k_pre"), ("v", "v")):
@@ -147,18 +91,10 @@ def masked_metric(graph: Graph, ground: Ground, batch: Any, metric: Any, masks: 
         changes[graph.site("z", layer)] = lambda x, layer=layer: run.heads(x, layer)
         if graph.readers.mlp[layer] is not None:
             changes[graph.site("mlp_write", layer)] = run.one
-    with reading([reader for reader in graph.readers.mlp if reader is not None], run.into_mlp):
+    with reading(run.readers, run.read):
         passed = graph.model.run(prompts.inputs, changes, ())
     logits = answer_logits(passed, prompts)
     return torch.stack([metric(part, batch) for part in logits.reshape(count, n, -1)])
-
-
-def graph_before(graph: Graph, key: Key) -> int:
-    """How many senders stand before a reading point."""
-    what, layer = key
-    kind = {"attention": RECEIVERS.index("q"), "mlp": RECEIVERS.index("mlp"), "output": RECEIVERS.index("output")}[what]
-    receivers = graph.edges.receivers
-    return int(graph.edges.before[np.flatnonzero((receivers.kind == kind) & (receivers.layer == layer))[0]])
 
 
 class _MaskedRun:
@@ -187,7 +123,7 @@ class _MaskedRun:
         return x
 
     def heads(self, z: Tensor, layer: int) -> Tensor:
-        self._keep(_heads(self.graph, z, layer))
+        self._keep(head_writes(self.graph, z, layer))
         return z
 
     def _read(self, kind: str, layer: int, key: Key) -> Tensor:
@@ -201,7 +137,7 @@ class _MaskedRun:
         changes = torch.stack(changes, dim=1) if isinstance(changes, list) else self.changes[:, :before]
         masks = self.masks[:, at].to(changes.dtype)
         for layer_of, total in self.ground.sums.items():
-            heads = _heads_of(self.graph, layer_of)
+            heads = heads_of(self.graph, layer_of)
             if heads[0] < before:
                 norm = self.graph.readers.attn_norms[layer_of]
                 moved = torch.bmm(masks[:, :, heads], changes[:, heads]).reshape(shape)
@@ -219,8 +155,13 @@ class _MaskedRun:
         heads = torch.stack(new, dim=3).flatten(0, 1)
         return self._after(x, heads if bias is None else heads + bias.to(heads.dtype))
 
-    def into_mlp(self, reader: Reader, stream: Tensor, normed: Tensor) -> Tensor:
-        read = _normed(reader, self._read("mlp", reader.layer, ("mlp", reader.layer))[:, 0].flatten(0, 1))
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """The readers whose streams the pass has to show."""
+        return tuple(reader for reader in self.graph.readers.mlp if reader is not None)
+
+    def read(self, reader: Reader, stream: Tensor, normed: Tensor) -> Tensor:
+        read = read_through(reader, self._read("mlp", reader.layer, ("mlp", reader.layer))[:, 0].flatten(0, 1))
         return self._after(normed, read)
 
     def output(self, x: Tensor) -> Tensor:
@@ -233,82 +174,3 @@ class _MaskedRun:
             return new.reshape(whole.shape).to(whole.dtype)
         before = whole.reshape(rows, -1, *whole.shape[whole.dim() - new.dim() + 2:])[:, :first]      # OPT: end to end
         return torch.cat([before, new.to(whole.dtype)], dim=1).reshape(whole.shape)
-
-
-def _normed(reader: Reader, resid: Tensor) -> Tensor:
-    """What is read of a residual stream; past the hooks on the norm, which see the network's own stream alone."""
-    return resid if reader.norm is None else reader.norm.forward(resid)
-
-
-def _heads(graph: Graph, z: Tensor, layer: int) -> Tensor:
-    """What each head writes, before a post-norm: [row, position, head, d_model]."""
-    return torch.einsum("bphd,hdm->bphm", z, graph.model.W_O(layer, graph.attention).to(z.dtype))
-
-
-def _first_change(graph: Graph, prompts: Prompts, other: Prompts) -> int:
-    """The first position whose tokens differ; 0 where later tokens reach earlier ones, or means stand in."""
-    ids, others = (some.inputs.get("input_ids") for some in (prompts, other))
-    if other is prompts or graph.attention != "self" or ids is None or others is None:
-        return 0
-    differ = (ids != others).any(dim=0).nonzero()
-    return int(differ[0]) if len(differ) else 0
-
-
-@torch.no_grad()
-def _projections(graph: Graph) -> dict[tuple[str, int], list[Callable[[Tensor], Tensor]]]:
-    backend, found = graph.model.backend, {}
-    for what, weights in (("q", backend.W_Q), ("k", backend.W_K), ("v", backend.W_V)):
-        for layer in range(graph.edges.n_layers):
-            norm = graph.readers.attention[layer].norm
-            found[what, layer] = [project(norm, matrix) for matrix in weights(layer, graph.attention)]
-    return found
-
-
-def _heads_of(graph: Graph, layer: int) -> list[int]:
-    """The senders that are heads of a layer."""
-    senders = graph.edges.senders
-    return np.flatnonzero((senders.kind == HEAD) & (senders.layer == layer)).tolist()
-
-
-@torch.no_grad()
-def _written(graph: Graph, prompts: Prompts) -> tuple[tuple[Tensor, ...], dict[Key, Tensor], dict[int, Tensor]]:
-    """What each sender writes in a plain run, the streams that receivers read, and sums over heads before post-norms."""
-    parts: list[Tensor] = []
-    post = [graph.site("attn_out", layer) for layer in range(graph.edges.n_layers) if graph.readers.attn_norms[layer]]
-    streams: dict[Key, Tensor] = {}
-
-    def keep(x: Tensor) -> Tensor:
-        parts.append(x.reshape(prompts.n, -1, x.shape[-1]).clone())
-        return x
-
-    def heads(z: Tensor, layer: int) -> Tensor:
-        parts.extend(part.clone() for part in _heads(graph, z, layer).unbind(dim=2))
-        return z
-
-    def read(reader: Reader, stream: Tensor, normed: Tensor) -> Tensor:
-        streams[reader.what, reader.layer] = stream.reshape(prompts.n, -1, stream.shape[-1]).clone()
-        return normed
-
-    def final(x: Tensor) -> Tensor:
-        streams[OUTPUT] = x.clone()
-        return x
-
-    changes: dict[Site, Any] = {graph.site("resid_pre", 0): keep, graph.last: final}
-    for layer in range(graph.edges.n_layers):
-        changes[graph.site("z", layer)] = lambda z, layer=layer: heads(z, layer)
-        if graph.readers.mlp[layer] is not None:
-            changes[graph.site("mlp_write", layer)] = keep
-    with reading(graph.readers.all, read):
-        passed = graph.model.run(prompts.inputs, changes, post)
-    sums = {site.layer: passed.captured[site].reshape(parts[0].shape).clone() for site in post}
-    return tuple(parts), streams, sums
-
-
-def _stand_in(part: Tensor, mask: Tensor, ablation: str) -> Tensor:
-    """Nothing, or means over real tokens, in place of what a sender writes [n, position, d_model]."""
-    if ablation == "zero":
-        return torch.zeros_like(part)
-    real = mask.to(part.dtype)[..., None]
-    axes: Sequence[int] = (0, 1) if ablation == "mean" else (0,)
-    mean = (part * real).sum(dim=tuple(axes), keepdim=True) / real.sum(dim=tuple(axes), keepdim=True).clamp(min=1)
-    return mean.expand_as(part).clone()

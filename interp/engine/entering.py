@@ -55,7 +55,8 @@ def _through_z(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, s
     if uniform:
         first = start + int(read[0])
         stop = first + 1
-    change = torch.cat(_changes(resume, ground, lists, layer, rows, start, prompts, first, stop))
+    changes = _changes(resume, ground, lists, layer, rows, start, prompts, first, stop)
+    change = changes[0] if len(changes) == 1 else torch.cat(changes)
     after = resume.apart[layer].written(layer, change, prompts, first, ground.recording)
     if uniform:
         return after, 1
@@ -85,7 +86,7 @@ def _changes(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, sta
     for begin, end in spans:
         items, own = lists[rows.lists[begin]][layer], prompts[begin:end]
         if not followed[begin]:
-            heads = slice(None) if items[0].heads is None else list(items[0].heads)
+            heads = _run(items[0].heads)
             moved = _moved(ground, items[0], clean)[:, first:stop, heads].index_select(0, own)
         else:
             heads = _heads(items, apart.place.n_heads // apart.place.n_kv_heads)
@@ -93,6 +94,14 @@ def _changes(resume: Any, ground: Ground, lists: Any, layer: int, rows: Any, sta
             moved = new - clean[:, first:stop, heads].index_select(0, own)
         found.append(apart.output(moved, heads))
     return found
+
+
+def _run(heads: Sequence[int] | None) -> slice | list[int]:
+    """Heads as an index: a slice where they follow one another, for which nothing is copied."""
+    if heads is None:
+        return slice(None)
+    found = list(heads)
+    return slice(found[0], found[-1] + 1) if found == list(range(found[0], found[-1] + 1)) else found
 
 
 def _is_simple(items: Sequence[Intervention]) -> bool:
@@ -119,7 +128,7 @@ def _heads(items: Sequence[Intervention], group: int) -> Any:
     for item in items:
         found |= {head * group + i for head in item.heads for i in range(group)} if item.what in PER_KV_HEAD else \
             set(item.heads)
-    return sorted(found)
+    return _run(sorted(found))
 
 
 def packed_edits(ground: Ground, lists: Sequence[Mapping[int, Sequence[Intervention]]], layer: int, numbers: np.ndarray,

@@ -96,7 +96,7 @@ class Compiled:
 
 
 def frozen(folder: str) -> list[Path]:
-    """The JSON files of the models frozen in a folder of ``data``, in a checkout or in a wheel; the weights lie beside them."""
+    """The JSON files of the models frozen in a folder of ``data``, of a checkout or a wheel; the weights lie beside them."""
     package = Path(__file__).resolve().parent.parent
     places = (package.parent / "data" / folder, package / "_data" / folder)
     return next((sorted(place.glob("*.json")) for place in places if place.is_dir()), [])

@@ -1,7 +1,7 @@
 """How far measures agree with each other on one task, and which heads tasks share."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,20 @@ MANY = 256
 """Above this many heads, intervals of rank correlations rest on fewer resamples."""
 
 
-def consensus(drawn: Sequence[Panel], k: int) -> dict[str, Any]:
-    """Heads in the top ``k`` of more than half of the measures, and the largest head of the first measure."""
-    votes = _votes(drawn, k)
+def consensus(drawn: Sequence[Panel], k: int, types: Mapping[str, str]) -> dict[str, Any]:
+    """Heads in the top ``k`` of more than half of the measures, and the largest head of the first measure.
+
+    ``types``: head -> what it is.
+    """
+    counted = votes(drawn, k)
     first = drawn[0]
     place = first.order[0] if first.order else None
     fraction = None if place is None or first.fraction is None else first.fraction[place]
     return {
         "measures": len(drawn),
         "agreed": [
-            {"head": head, "votes": count}
-            for head, count in votes.most_common()
+            {"head": head, "votes": count, "type": types.get(head, "")}
+            for head, count in counted.most_common()
             if count > len(drawn) / 2 and len(drawn) > 1
         ],
         "first": None
@@ -73,7 +76,7 @@ def agreement(drawn: Sequence[Panel], k: int) -> dict[str, Any] | None:
 def _correlation(one: Panel, other: Panel) -> dict[str, str]:
     """A cell below the diagonal; measures may be of different metrics, as only ranks are compared."""
     try:
-        found = compare.rank_agreement(one.scores, other.scores, across=("metric",), n_boot=_resamples(one))
+        found = compare.rank_agreement(one.scores, other.scores, across=("metric",), n_boot=resamples_of(one))
     except InterpError as undefined:  # too few heads, or no order among them: said in place of a number
         return {"text": "–", "small": undefined.true, "style": "self"}
     return {
@@ -88,12 +91,12 @@ def shared_heads(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> di
     if len(prepared) < 2:
         return None
     k = max(1, min(5, int(np.isfinite(prepared[0][1][0].mean).sum()) // 4))
-    votes = [_votes(drawn, k) for _, drawn in prepared]
+    counted = [votes(drawn, k) for _, drawn in prepared]
     least = [min(2, len(drawn)) for _, drawn in prepared]
     names = [name for row in prepared[0][1][0].names for name in row]
     rows = []
     for name in names:
-        counts = [vote[name] for vote in votes]
+        counts = [vote[name] for vote in counted]
         tasks = sum(count >= need for count, need in zip(counts, least, strict=True))
         if tasks:
             cells = [
@@ -123,7 +126,7 @@ def shared_heads(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> di
 
 def _pair(one: Panel, other: Panel, k: int) -> dict[str, Any]:
     try:
-        found = compare.rank_agreement(one.scores, other.scores, across=("task", "metric"), n_boot=_resamples(one))
+        found = compare.rank_agreement(one.scores, other.scores, across=("task", "metric"), n_boot=resamples_of(one))
     except InterpError as undefined:  # too few heads, or no order among them: said in place of a number
         return {"rho": "–", "interval": undefined.true, "overlap": _shared(one, other, k)}
     return {
@@ -133,7 +136,7 @@ def _pair(one: Panel, other: Panel, k: int) -> dict[str, Any]:
     }
 
 
-def _votes(drawn: Sequence[Panel], k: int) -> Counter[str]:
+def votes(drawn: Sequence[Panel], k: int) -> Counter[str]:
     """By how many measures each head is among the top ``k``."""
     return Counter(panel.names[i][j] for panel in drawn for i, j in panel.top(k))
 
@@ -147,5 +150,6 @@ def _line(heads: int, k: int) -> int:
     return next((count for count in range(1, k + 1) if stats.hypergeom.sf(count - 1, heads, k, k) < 0.05), k)
 
 
-def _resamples(panel: Panel) -> int:
+def resamples_of(panel: Panel) -> int:
+    """Of a rank correlation."""
     return 1000 if panel.mean.size <= MANY else 200

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from interp.measures.catalog import catalog
+from interp.report.circuits import judged
 from interp.report.panels import Panel
-from interp.report.results import TaskResult
+from interp.report.results import Findings, TaskResult
 from interp.views.labels import number, percent, plural
 
 FEW = 30
@@ -17,11 +18,11 @@ MASTERED = 0.9
 """Below this share of right answers a task is called not mastered."""
 
 
-def caveats(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> dict[str, Any]:
+def caveats(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]], findings: Findings) -> dict[str, Any]:
     """``general``: sentences; ``here``: sentences for each task; ``measures``: what each says of itself."""
     entries, used = catalog(), dict.fromkeys(panel.scores.provenance.measure for _, drawn in prepared for panel in drawn)
     return {
-        "general": _general(prepared),
+        "general": _general(prepared) + _further(findings),
         "here": [{"task": result.name, "said": said} for result, drawn in prepared if (said := _here(result, drawn))],
         "measures": [
             {
@@ -62,6 +63,29 @@ def _general(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> list[s
         "Measures are not independent witnesses: attribution patching estimates activation patching, and all share "
         "the same prompts and metric.",
     ]
+
+
+def _further(findings: Findings) -> list[str]:
+    said = []
+    if findings.types is not None and findings.types.found is not None:
+        said.append(
+            "Types say where a head looks, on texts made for that. A typed head may do nothing in these tasks, and may do "
+            "other things besides; \"unknown\" is no type: it says that none of those looked for was borne out."
+        )
+    if findings.circuits:
+        said.append(
+            "A circuit is a set of edges that a method chose; other sets may carry as much. What it carries by itself was "
+            "measured when it was made, on prompts other than this page's, with everything outside it ablated, which is "
+            "nothing that the model does by itself."
+        )
+        if any(judged(circuit) is None for circuit in findings.circuits):
+            said.append("A circuit that was not judged is a proposal: nothing here says that it carries the behaviour.")
+    if len(findings.circuits) > 1:
+        said.append(
+            "Circuits of one model share components that every task needs (the embedding's readers, the last MLPs). Chance "
+            "matched by layer takes the sizes and layers of the circuits into account, not that."
+        )
+    return said
 
 
 def _here(result: TaskResult, drawn: Sequence[Panel]) -> list[str]:

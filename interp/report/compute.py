@@ -80,7 +80,7 @@ def build(
     names = [batch.task for batch in batches]
     known = model.provenance_dict()
     for circuit in circuits:
-        check_fit(circuit, known, names)
+        check_fit(circuit, known, names, (model.stack(None).n_layers, model.stack(None).n_heads))
     shipped = [one for one in shipped_circuits(known) if one.task in names and one.task not in {c.task for c in circuits}]
     results = []
     for task, batch in zip(tasks, batches, strict=True):
@@ -93,7 +93,8 @@ def build(
             scores.append(find(name)(model, batch, **options, running=how))
         results.append(_result(model, task, batch, tuple(scores), top, prompts))
     typed = _types(model, results[0].scores[0].attention, seed, say) if types else None
-    return Findings(tuple(results), typed, (*circuits, *shipped))
+    ordered = sorted((*circuits, *shipped), key=lambda circuit: names.index(circuit.task))
+    return Findings(tuple(results), typed, tuple(ordered))
 
 
 def _types(model: Any, attention: str, seed: int, say: Say) -> Typed:

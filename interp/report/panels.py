@@ -20,8 +20,8 @@ MOST_LABELS = 8
 class Panel:
     """Everything is [layer, head].
 
-    ``fraction`` is None where normalising was refused, and ``refused`` says why. ``signed`` is False for a measure of
-    absolute values: these are positive by chance alone, so they are not tested and ``q`` is NaN.
+    ``fraction`` (with its interval) is None where normalising was refused, and ``refused`` says why. ``signed`` is False for
+    a measure of absolute values: these are positive by chance alone, so they are not tested, and ``p`` and ``q`` are NaN.
     """
 
     label: str
@@ -30,9 +30,12 @@ class Panel:
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    p: np.ndarray
     q: np.ndarray
     significant: np.ndarray
     fraction: np.ndarray | None
+    fraction_low: np.ndarray | None
+    fraction_high: np.ndarray | None
     refused: str
     unit: str
     signed: bool
@@ -43,6 +46,11 @@ class Panel:
         flat = np.where(np.isfinite(self.mean), self.mean, -np.inf).ravel()
         ranked = np.argsort(-flat, kind="stable")
         return [(int(i) // self.mean.shape[1], int(i) % self.mean.shape[1]) for i in ranked if np.isfinite(flat[i])]
+
+    @property
+    def prompts(self) -> np.ndarray:
+        """How many prompts give a head its value."""
+        return np.asarray(np.isfinite(self.scores.values).sum(2))
 
     def top(self, k: int) -> list[tuple[int, int]]:
         """The first ``k`` of ``order``."""
@@ -109,12 +117,10 @@ def _split(scores: HeadScores) -> list[tuple[str, HeadScores]]:
 def _panel(label: str, scores: HeadScores, seed: int) -> Panel:
     low, high = scores.interval(seed=seed)
     test = scores.test()
-    fraction, refused = None, ""
+    whole, refused = None, ""
     try:
-        fraction = scores.normalized(seed=seed).values
-    except (
-        InterpError
-    ) as error:  # shown in the report: the raw values stand, and the reader is told why no fraction is given
+        whole = scores.normalized(seed=seed)
+    except InterpError as error:  # shown in the report: the raw values stand, and the reader is told why
         refused = error.true.replace("-", "−").replace("logit_diff", "logit difference").replace("_", " ")
     names = [scores.label(head) for head in scores.heads]
     rows = tuple(tuple(names[row * scores.n_heads : (row + 1) * scores.n_heads]) for row in range(scores.n_layers))
@@ -125,9 +131,12 @@ def _panel(label: str, scores: HeadScores, seed: int) -> Panel:
         scores.mean(),
         low,
         high,
+        test.p,
         test.q,
         test.significant,
-        fraction,
+        None if whole is None else whole.values,
+        None if whole is None else whole.low,
+        None if whole is None else whole.high,
         refused,
         unit_of(scores),
         scores.signed,

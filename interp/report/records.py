@@ -54,16 +54,16 @@ def records(prepared: Sequence[tuple[TaskResult, tuple[Panel, ...]]]) -> dict[st
         }
         for result, _ in prepared
     ]
-    full = json.dumps(
-        [
-            {"task": name, **{k: v for k, v in asdict(record).items() if k != "task"}, "prompts": record.task}
-            for name, record in records
-        ],
-        indent=1,
-        ensure_ascii=True,
-        sort_keys=True,
-    )
-    return {"facts": facts, "asked": asked, "prompts": prompts, "json": full}
+    return {"facts": facts, "asked": asked, "prompts": prompts, "json": _full(records)}
+
+
+def _full(records: Sequence[tuple[str, Any]]) -> str:
+    """Every record, a line each, and first what all have in common."""
+    told = [{"task": name, **{k: v for k, v in asdict(record).items() if k != "task"}, "prompts": record.task}
+            for name, record in records]
+    common = {key: value for key, value in told[0].items() if all(one.get(key) == value for one in told)}
+    lines = [json.dumps({k: v for k, v in one.items() if k not in common}, ensure_ascii=True, sort_keys=True) for one in told]
+    return json.dumps({"all": common}, indent=1, ensure_ascii=True, sort_keys=True) + "\n\n" + "\n\n".join(lines)
 
 
 def _said(value: Any) -> str:

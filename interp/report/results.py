@@ -1,4 +1,4 @@
-"""What a report is drawn from: saved scores, the model's answers, attention as plain arrays, types of heads, circuits. No torch.
+"""What a report is drawn from: saved scores, the model's answers, attention as arrays, types of heads, circuits. No torch.
 
 A report can be drawn again from these without the model (``interp.report.folder`` keeps them).
 """

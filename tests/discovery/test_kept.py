@@ -31,7 +31,7 @@ def program():
 def test_the_true_edges_do_all_and_one_less_does_less_and_none_nothing(program):
     model, batch, true, scores = program
     measure = kept(model, batch, scores)
-    whole, less, none = measure(1.0), measure(1.5), measure(3.0)
+    whole, less, none = measure([1.0, 1.5, 3.0])
     assert whole.faithfulness == pytest.approx(1, abs=1e-3)
     assert (whole.edges, less.edges, none.edges) == (true.sum(), true.sum() - 1, 0)
     assert less.faithfulness < 0.9
@@ -54,13 +54,15 @@ def test_it_says_what_judge_says_and_runs_each_set_of_edges_once(program, monkey
     monkeypatch.setattr(module, "open_masks", counted)
     measure = kept(model, batch, circuit, scores=told)
     for at in (1.0, 0.5, 2.0, 1.0):
-        found = measure(at)
+        (found,) = measure([at])
         some = replace(circuit, nodes=(), edges=tuple(edge for edge in circuit.edges if told.get(edge, 9) >= at))
         other = judge(model, batch, some)
         assert found.faithfulness == pytest.approx(other.faithfulness, abs=1e-6)
         assert (found.low, found.high) == pytest.approx(other.interval, abs=1e-6)
         assert (found.edges, found.threshold) == (other.size, at)
     assert ran == [2, 1, 1]      # the ends; 1.0 and 0.5 keep the same edges
+    assert [found.edges for found in measure([3.0, 0.0, 9.0])] == [len(circuit.edges) - 3, len(circuit.edges), 1]
+    assert ran == [2, 1, 1, 3]
 
 
 def test_what_does_not_fit_is_refused(program):

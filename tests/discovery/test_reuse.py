@@ -5,7 +5,9 @@ import pytest
 import interp
 from interp.core.errors import InterpError
 from interp.core.head import Head
-from interp.discovery.reuse import edit_table, reuse, row_edits, stages_of
+from interp.discovery.inhibition_edit import edit_table, row_edits
+from interp.discovery.reuse import reuse
+from interp.discovery.stages import stages_of
 from interp.models.handmade import HANDMADE
 from interp.tasks import from_tokens
 

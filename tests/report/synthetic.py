@@ -1,11 +1,16 @@
-"""Results with known numbers, for tests of the page: a few planted heads over noise, patterns with a first-token sink."""
+"""Results with known numbers, for tests of the page: a few planted heads over noise, patterns with a first-token sink, types
+of three heads, and a circuit of each task."""
+
+from typing import Any
 
 import numpy as np
 
+from interp.core.circuit import Circuit, Edge
 from interp.core.head import Head
+from interp.core.head_types import SINK, HeadTypes, Role, call_types
 from interp.core.provenance import Provenance
 from interp.core.scores import HeadScores
-from interp.report.results import Example, Shown, TaskResult
+from interp.report.results import EveryHead, Example, Findings, Shown, TaskResult, Typed
 
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
@@ -119,7 +124,69 @@ def example(layer: int, head: int, tokens: tuple[str, ...] = WORDS, prompt: int 
     return Example(Head(layer, head), prompt, tokens, tokens, weight / weight.sum(1, keepdims=True), visible, spans)
 
 
-def result(task: str = "ioi", tokens: tuple[str, ...] = WORDS, measures: int = 6, **shape: int) -> TaskResult:
+def every_head(tokens: tuple[str, ...] = WORDS, layers: int = 6, heads: int = 8, prompt: int = 0) -> EveryHead:
+    """All heads' patterns on one prompt."""
+    made = [[example(layer, head, tokens, prompt) for head in range(heads)] for layer in range(layers)]
+    pattern = np.stack([[one.pattern for one in row] for row in made])
+    visible = np.stack([[row[0].visible] for row in made])
+    return EveryHead(prompt, tokens, pattern, visible, (0,), spans=made[0][0].spans)
+
+
+TYPED = {(1, 2): "induction", (3, 5): "previous token", (0, 1): SINK}
+
+
+def types(layers: int = 6, heads: int = 8, prompts: int = 12) -> Typed:
+    """Three heads of a type on both kinds of texts; one more, L2H2, on one of them alone, so unknown."""
+    rng = np.random.default_rng(0)
+
+    def values(at: dict[tuple[int, int], float]) -> np.ndarray:
+        found = np.abs(rng.normal(0, 0.02, (layers, heads, prompts)))
+        for (layer, head), size in at.items():
+            found[layer, head] += size
+        return found
+
+    roles = {}
+    for role in ("previous token", "induction", SINK):
+        mine = {at: 0.8 for at, name in TYPED.items() if name == role and at[0] < layers and at[1] < heads}
+        weak = {(2, 2): 0.7} if role == "induction" and layers > 2 and heads > 2 else {}
+        texts = {"repeated tokens": values(mine | weak), "plain texts": values(mine)}
+        roles[role] = Role(texts, 0.3, texts, resting=role == SINK)
+    found: HeadTypes = call_types(roles, n_boot=200, asked={"texts": ["repeated tokens", "plain texts"], "prompts": prompts,
+                                                            "epsilon": 0.3, "left_out": {}})
+    return Typed(found, seconds=1.5)
+
+
+EDGES = {
+    "ioi": {"embed->L1H2.v": 1.5, "L1H2->L3H5.q": -0.4, "L1H2->L3H5.k": 0.1, "L3H5->L4H0.v": 0.8, "L4H0->logits.out": 2.0,
+            "L3H5->mlp5.mlp": 0.2, "mlp5->logits.out": 0.3},
+    "colored_objects": {"embed->L1H2.v": 1.1, "L1H2->L4H0.v": 0.7, "L4H0->logits.out": 1.9},
+    "induction": {"embed->L1H2.k": 0.9, "L1H2->L2H2.k": 0.8, "L2H2->logits.out": 1.2},
+}
+
+
+def circuit(of: str = "ioi", *, judged: bool = True, **told: Any) -> Circuit:
+    """A task's circuit, as a file in circuits/ would tell it."""
+    provenance: dict[str, Any] = {
+        "method": "mask_ig", "scores": EDGES[of], "shape": {"n_layers": 6, "n_heads": 8},
+        "model": {"name": "organism", "weights_sha256": "5f0c" * 16},
+        "task": {"name": of, "n": 16, "seed": 0, "options": {"corruption": "abc"}},
+    }
+    if judged:
+        provenance["judged"] = {"faithfulness": 0.9612, "low": 0.91, "high": 0.9934, "completeness": 0.9, "n": 16,
+                                "completeness_low": 0.8, "completeness_high": 0.95, "ablation": "resample", "warnings": []}
+        provenance["random"] = [0.02, -0.01]
+    return Circuit(edges=tuple(map(Edge.parse, EDGES[of])), name=f"{of} in the organism", model="organism", task=of,
+                   citation="found by a method", provenance=provenance | told)
+
+
+def findings(*tasks: str, n: int = 24, measures: int = 6) -> Findings:
+    """Everything that a report can hold."""
+    results = tuple(result(name, n=n, measures=measures, every=True) for name in tasks)
+    return Findings(results, types(), tuple(map(circuit, tasks)))
+
+
+def result(task: str = "ioi", tokens: tuple[str, ...] = WORDS, measures: int = 6, every: bool = False,
+           **shape: int) -> TaskResult:
     """One task as ``build`` would return it."""
     n = shape.get("n", 48)
     corrupt = tuple(" Anna" if i == 10 else token for i, token in enumerate(tokens))
@@ -137,4 +204,5 @@ def result(task: str = "ioi", tokens: tuple[str, ...] = WORDS, measures: int = 6
         shown,
         examples,
         ("Zebedee",),
+        (every_head(tokens),) if every else (),
     )

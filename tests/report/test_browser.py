@@ -1,5 +1,6 @@
 """The page in a real browser, offline: no request, no error; sorting, keyboard, hover; hostile tokens do nothing."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -108,13 +109,90 @@ def test_hostile_tokens_are_shown(opened):
     tab.keyboard.press("ArrowRight")
     assert "<img src=x onerror=window.hacked=1>" in tab.locator("#tip").inner_text()
     assert tab.evaluate("window.hacked") is None
-    assert tab.locator("img, iframe").count() == 0
+    assert tab.locator("img").count() == 0
 
 
 def test_numbers_are_there_without_javascript(opened):
     tab = opened("three.html", java_script_enabled=False)
     assert tab.locator("#task-0 table.ranked tbody tr").nth(40).is_visible()
     assert "logit difference" in tab.locator("#overview table").inner_text()
+
+
+def test_without_javascript_ranking_types_and_circuits_can_be_read(opened):
+    tab = opened("three.html", java_script_enabled=False)
+    row = tab.locator("#task-0 table.ranked tbody tr").first.inner_text()
+    assert re.match(r"L1H2\s+induction\s+●?\s*1\.0 \[1\.0, 1\.\d\]\s+\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", row), row
+    assert tab.locator("#task-0 svg.circuit").is_visible()
+    assert "0.96 [0.91, 0.99]" in tab.locator("#task-0").inner_text()
+    assert not tab.locator(".bench").first.is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(opened, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    tab = opened("three.html", color_scheme=scheme)
+    found = axe.Axe().run(tab).response["violations"]
+    grave = [one for one in found if one["impact"] in ("serious", "critical")]
+    bad = {one["id"]: [node["target"] for node in one["nodes"]][:3] for one in grave}
+    assert bad == {}
+
+
+def test_the_workbench_opens_in_a_frame_that_reaches_nothing(opened, pages):
+    tab = opened("three.html", viewport={"width": 1200, "height": 900})
+    box = tab.locator("#task-0 .bench")
+    box.scroll_into_view_if_needed()
+    frame = tab.frame_locator("#task-0 .bench iframe")
+    frame.locator("canvas").first.wait_for(timeout=10_000)
+    assert "Activation patching of z, noising" in frame.locator("body").inner_text()
+    assert tab.locator("#task-0 .bench iframe").get_attribute("sandbox") == "allow-scripts"
+    tab.wait_for_function("document.querySelector('#task-0 .bench iframe').style.height !== ''")
+    assert [url for url in tab.asked if url.startswith(("http", "ws"))] == []
+    assert tab.wrong == []
+
+
+def test_hostile_tokens_are_text_in_the_workbench_too(opened):
+    tab = opened("hostile.html")
+    tab.locator(".bench").scroll_into_view_if_needed()
+    frame = tab.frame_locator(".bench iframe")
+    frame.locator("canvas").first.wait_for(timeout=10_000)
+    inside = next(one for one in tab.frames if one.parent_frame)
+    assert inside.evaluate("globalThis.hacked") is None
+    assert tab.evaluate("window.hacked") is None
+    assert frame.locator("img").count() == 0
+
+
+def test_a_node_of_the_circuit_shows_its_own_edges(opened):
+    tab = opened("three.html")
+    graph = tab.locator("#task-0 svg.circuit")
+    graph.locator("g.node[data-h=L3H5] circle").hover()
+    assert graph.locator("path.e.mine").count() == 4
+    assert tab.locator("#tip").inner_text() == "L3H5: 2 edges in, 2 out"
+    assert tab.locator("#task-0 table.ranked tr.on").get_attribute("data-h") == "L3H5"
+
+
+def test_words_sort_as_words(opened):
+    tab = opened("three.html")
+    head = tab.locator("#task-0 table.ranked thead th").nth(1)
+    head.locator("button").click()
+    cells = tab.eval_on_selector_all("#task-0 table.ranked tbody tr", "rows => rows.map(r => r.cells[1].textContent)")
+    assert cells == sorted(cells)
+    assert cells[0].startswith("first-token sink")
+
+
+def test_it_prints_whole_tables_without_controls(opened):
+    tab = opened("three.html")
+    tab.emulate_media(media="print")
+    assert not tab.locator("nav").is_visible()
+    assert not tab.locator(".tools").first.is_visible()
+    assert not tab.locator(".bench").first.is_visible()
+    assert tab.locator("#task-0 table.ranked tbody tr").nth(40).is_visible()
+    paper = (210 - 26) / 25.4 * 96
+    tab.set_viewport_size({"width": int(paper), "height": 1000})
+    wide = tab.evaluate("""[...document.querySelectorAll("table, svg")]
+        .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+        .map(e => e.getAttribute("aria-label") || e.className)""")
+    assert wide == []
+    assert len(tab.pdf(prefer_css_page_size=True)) > 20_000
 
 
 def test_focus_is_seen_and_text_is_legible(opened):

@@ -13,6 +13,7 @@ from interp.core.scores import HeadScores
 from interp.report import load, report, save
 from interp.report.page import LARGEST, page
 from interp.report.panels import measure_label, panels
+from interp.report.results import Findings
 from interp.views import labels
 
 
@@ -84,7 +85,8 @@ def test_the_planted_heads_are_named_first(pages: Path):
 def test_hostile_tokens_are_only_text(pages: Path):
     raw = (pages / "hostile.html").read_text()
     seen = Seen(raw)
-    assert sum(tag == "script" for tag, _ in seen.tags) == 1
+    scripts = [attrs.get("type") for tag, attrs in seen.tags if tag == "script"]
+    assert scripts == ["text/plain", "text/plain", None]    # the packed workbench, and the page's own
     assert not [tag for tag, _ in seen.tags if tag in ("img", "iframe", "object", "b64")]
     assert not [attrs for _, attrs in seen.tags if any(name.startswith("on") for name in attrs)]
     assert "{{ 7*7 }}" in raw.replace("{{·7*7·}}", "{{ 7*7 }}")
@@ -149,10 +151,12 @@ def test_long_prompts_are_pooled():
 
 
 def test_results_are_saved_and_drawn_again_the_same(tmp_path: Path):
-    results = [synthetic.result("ioi", tokens=synthetic.HOSTILE, measures=2, n=6), synthetic.result("induction", n=6)]
+    hostile = synthetic.result("ioi", tokens=synthetic.HOSTILE, measures=2, n=6)
+    other = synthetic.result("induction", n=6, every=True)
+    results = Findings((hostile, other), synthetic.types(), (synthetic.circuit("ioi"),))
     save(results, tmp_path / "kept")
     again = load(tmp_path / "kept")
-    assert [r.name for r in again] == ["ioi", "induction"]
+    assert [r.name for r in again.tasks] == ["ioi", "induction"]
     assert page(again) == page(results)
 
 

@@ -162,14 +162,18 @@ def test_the_order_of_rows_and_the_labels_that_fit(tmp_path):
         "console.log(JSON.stringify([own.rowOrder(data, 'all', none).slice(0, 2), own.rowOrder(data, '1', none),\n"
         "  own.rowOrder(data, 'sel', (list) => list[0][1] === 2).length,\n"
         "  own.labelledColumns([0, 0, 1, 0, 0, 0].map((x) => ({ differs: !!x })), 5, 13),\n"
-        "  own.cellSentence(data, data.prompts[0], 5, 3)]));\n", encoding="utf-8")
+        "  own.cellSentence(data, data.prompts[0], 5, 3), own.cellNumber(data, 5 * 6 + 3), own.cellNumber(data, 0),\n"
+        "  own.scattered(data), own.scattered({ ...data, prompts: [...data.prompts, { corrupt: {}, differ: [1] }] }),\n"
+        "  own.cellRows(data, data.prompts[0]).length]));\n", encoding="utf-8")
     done = subprocess.run([node, str(tmp_path / "check.js")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    first, layer, chosen, columns, said = json.loads(done.stdout)
+    first, layer, chosen, columns, said, large, small, one, several, rows = json.loads(done.stdout)
     assert (first, layer, chosen) == ([5, 1], [3, 4, 5], 2)
     assert columns == [2, 5]
     assert said.startswith("L1H2 at ·John (3), corrupted ·Tom: 1.99 logit diff")
     assert said.endswith("8 prompts, 1 of 36 by size")
+    assert (large, small) == ("1.99", "")
+    assert (one, several, rows) == (False, True, 37)
 
 
 @pytest.fixture(scope="module")
@@ -241,11 +245,11 @@ def test_a_cell_selects_head_and_token_everywhere(tab):
     assert page.locator(".iw-attention strong").inner_text() == "L1H2"
     assert "L1H2 at ·John (3), corrupted ·Tom: 1.99" in page.locator(".iw-voice").inner_text()
     assert "includes zero" in page.locator(".iw-patching .iw-legend").inner_text()
-    differing = page.locator(".iw-patching-differs").all_inner_texts()
+    differing = page.locator(".iw-patching-differs").all_text_contents()
     assert differing == ["·John", "·Tom"]
     page.locator(".iw-heads .iw-stage").click(position={"x": 34 + 1.5 * 64, "y": 20 + 0.5 * 64})
     page.locator(".iw-chip").nth(1).click()
-    here = page.locator(".iw-patching-here").all_inner_texts()
+    here = page.locator(".iw-patching-here").all_text_contents()
     assert here[0] == "·Mary"
     colours = page.locator(".iw-patching-rings i").evaluate_all("list => list.map(one => one.style.borderColor)")
     assert "rgb(213, 94, 0)" in colours

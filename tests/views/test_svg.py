@@ -1,6 +1,7 @@
 """The drawings as text: every number is there, every token is text, the mask is no zero."""
 
 import base64
+import re
 import struct
 import xml.etree.ElementTree as ET
 import zlib
@@ -179,10 +180,16 @@ def test_tokens_are_only_ever_text(tokens):
 
 
 def test_a_whisker_marks_zero_and_the_interval():
-    svg = ET.fromstring(whisker(1.0, 0.5, 1.5, (-1, 2)))
-    zero, line, dot = list(svg)
-    assert float(line.get("x1")) < float(dot.get("cx")) < float(line.get("x2"))
-    assert float(zero.get("x1")) < float(line.get("x1"))
-    assert dot.get("class") == "pos"
+    def places(mark: str) -> dict[str, float]:
+        return {name: float(at) for name, at in re.findall(r"--(\w):([\d.]+)px", mark)}
+
+    mark = whisker(1.0, 0.5, 1.5, (-1, 2))
+    at = places(mark)
+    assert at["l"] < at["v"] < at["l"] + at["w"]
+    assert 3 < at["z"] < at["l"]
+    assert at["v"] == pytest.approx(3 + 68 * 2 / 3, abs=0.1)
+    assert 'class="w pos"' in mark
     assert whisker(float("nan"), 0, 0, (0, 1)) == ""
-    assert len(list(ET.fromstring(whisker(-1.0, float("nan"), float("nan"), (-1, 0))))) == 2
+    alone = whisker(-1.0, float("nan"), float("nan"), (-1, 0))
+    assert set(places(alone)) == {"z", "v"}
+    assert 'class="w neg"' in alone

@@ -89,8 +89,8 @@ class Apart:
             return x.narrow(1, first, change.shape[1]).index_select(0, rows)
 
         if self.place.parallel and self.place.attn_norm is None:
-            return clean(recording.resid(layer + 1)) + change
-        out = clean(first_tensor(recording.returned[layer])) + change
+            return clean(recording.resid(layer + 1)).add_(change)
+        out = clean(first_tensor(recording.returned[layer])).add_(change)
         return self._block(layer, clean(recording.resid(layer)), recording, lambda normed: out)
 
     def heads(self, edits: Mapping[Site, Edit], rows: Tensor, start: int, recording: Recording) -> Tensor:
@@ -116,9 +116,7 @@ class Apart:
 
     def output(self, z: Tensor, heads: Any) -> Tensor:
         """What a part of z [..., head, d_head] of these heads adds to the attention's output, without the bias."""
-        weights = head_output(self.place)
-        weights = weights if isinstance(heads, slice) else weights[heads]
-        return z.flatten(-2) @ weights.flatten(0, 1)
+        return z.flatten(-2) @ head_output(self.place)[heads].flatten(0, 1)
 
     def _projected(self, normed: Tensor, rows: Tensor, start: int, call: Any) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v of these positions."""

@@ -17,7 +17,7 @@
       const cells = [...grid.querySelectorAll("g[data-h]")];
       const across = cells.filter(c => c.querySelector("rect").getAttribute("y") === cells[0].querySelector("rect").getAttribute("y")).length;
       const text = c => c.getAttribute("aria-label") || c.dataset.h + ": not significant";
-      cells[0].setAttribute("tabindex", "0");
+      cells.forEach((c, i) => c.setAttribute("tabindex", i ? "-1" : "0"));
       cells.forEach((cell, index) => {
         cell.addEventListener("pointermove", e => say(text(cell), e.clientX, e.clientY));
         cell.addEventListener("pointerenter", () => same(cell.dataset.h, true));
@@ -38,8 +38,25 @@
     }
   }
 
+  // Circuits: a node shows its own edges, and its head in the task's grids and tables.
+  for (const graph of document.querySelectorAll("svg.circuit")) {
+    const edges = [...graph.querySelectorAll("path.e")], section = graph.closest("section");
+    for (const node of graph.querySelectorAll("g.node")) {
+      const name = node.dataset.h;
+      const mark = on => {
+        graph.classList.toggle("looking", on);
+        edges.forEach(e => e.classList.toggle("mine", on && (e.dataset.s === name || e.dataset.t === name)));
+        section.querySelectorAll("[data-h]").forEach(e => { if (e.dataset.h === name) e.classList.toggle("on", on); });
+      };
+      const into = edges.filter(e => e.dataset.t === name).length, out = edges.filter(e => e.dataset.s === name).length;
+      node.addEventListener("pointerenter", () => mark(true));
+      node.addEventListener("pointermove", e => say(name + ": " + into + " edges in, " + out + " out", e.clientX, e.clientY));
+      node.addEventListener("pointerleave", () => { mark(false); say(""); });
+    }
+  }
+
   // Tables: sort by a column, fold the tail, save as CSV.
-  for (const table of document.querySelectorAll("table.ranked")) {
+  for (const table of document.querySelectorAll("table.ranked, table.sortable")) {
     const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
       const button = document.createElement("button");
@@ -51,8 +68,10 @@
         const next = now ? (now === "ascending" ? "descending" : "ascending") : first, sign = next === "ascending" ? 1 : -1;
         heads.forEach(h => h.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", next);
-        const value = row => { const v = parseFloat(row.cells[column].dataset.v); return Number.isNaN(v) ? -sign * Infinity : v; };
-        body.append(...[...body.rows].sort((a, b) => sign * (value(a) - value(b)) || 0));
+        const number = row => { const v = parseFloat(row.cells[column].dataset.v); return Number.isNaN(v) ? -sign * Infinity : v; };
+        const text = row => row.cells[column].textContent.trim();
+        const numbers = [...body.rows].some(row => "v" in row.cells[column].dataset);
+        body.append(...[...body.rows].sort((a, b) => sign * (numbers ? number(a) - number(b) || 0 : text(a).localeCompare(text(b)))));
         live.textContent = "sorted by " + head.textContent.trim() + ", " + next;
       });
     });
@@ -65,7 +84,7 @@
       button.addEventListener("click", () => act(button));
       tools.append(button);
     };
-    if (body.rows.length > 12) {
+    if (body.rows.length > 12 && table.matches(".ranked, .folds")) {
       const all = "Show all " + body.rows.length + " heads";
       table.classList.add("folded");
       add(all, button => { button.textContent = table.classList.toggle("folded") ? all : "Show the first 12"; });
@@ -81,6 +100,56 @@
     table.closest(".scroll").after(tools);
   }
 
+  // Workbenches: the packed documents are opened in frames of their own that can reach neither this page nor the network.
+  const frames = [];
+  const unpack = async script => {
+    const bytes = Uint8Array.from(atob(script.textContent.trim()), c => c.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
+  const whole = async own => {
+    const [common, text] = await Promise.all([unpack(document.getElementById("benches")), unpack(own)]);
+    return common.split("\0").join(text);
+  };
+  addEventListener("message", event => {
+    const frame = frames.find(f => f.contentWindow === event.source), height = event.data && event.data.interpHeight;
+    if (frame && Number.isFinite(height)) frame.style.height = Math.min(6000, Math.max(200, height)) + "px";
+  });
+  for (const box of document.querySelectorAll(".bench")) {
+    const texts = [...document.querySelectorAll("script[data-bench]")].filter(s => s.dataset.bench === box.dataset.bench);
+    if (!texts.length || typeof DecompressionStream === "undefined") continue;
+    const title = document.createElement("h3"), frame = document.createElement("iframe"), note = document.createElement("p");
+    title.textContent = "Every head on " + (texts.length > 1 ? "these prompts" : "the first prompt");
+    note.className = "note";
+    note.textContent = "Choose a head in the grid to see its attention; choose a token to see what it looks at, or what looks at it.";
+    frame.setAttribute("sandbox", "allow-scripts");
+    frame.title = "Workbench: every head of " + box.dataset.name;
+    frames.push(frame);
+    let shown = -1;
+    const show = async i => { shown = i; const text = await whole(texts[i]); if (shown === i) frame.srcdoc = text; };
+    box.append(title, note);
+    if (texts.length > 1) {
+      const choice = document.createElement("p");
+      choice.className = "tools";
+      texts.forEach((text, i) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.textContent = "Prompt " + text.dataset.prompt;
+        button.setAttribute("aria-pressed", String(i === 0));
+        button.addEventListener("click", () => {
+          choice.querySelectorAll("button").forEach(b => b.setAttribute("aria-pressed", String(b === button)));
+          show(i);
+        });
+        choice.append(button);
+      });
+      box.append(choice);
+    }
+    box.append(frame);
+    box.hidden = false;
+    new IntersectionObserver((seen, observer) => {
+      if (seen.some(one => one.isIntersecting)) { observer.disconnect(); show(0); }
+    }, {rootMargin: "800px"}).observe(box);
+  }
+
   // Attention patterns: hover or arrows give query, key and weight.
   for (const svg of document.querySelectorAll("svg.pattern")) {
     const d = svg.dataset, rows = +d.rows, columns = +d.columns, pitch = +d.pitch, left = +d.left, block = +d.block;
@@ -90,7 +159,8 @@
     let at = [rows - 1, 0];
     const range = (tokens, i) => block === 1 ? tokens[i] + " (" + i + ")" : "tokens " + i * block + "–" + (Math.min(tokens.length, (i + 1) * block) - 1);
     const text = (r, c) => {
-      const code = bytes[2 * (r * columns + c)] + 256 * bytes[2 * (r * columns + c) + 1], w = code / 65534;
+      const lower = "lower" in d, at = 2 * (lower ? r * (r + 1) / 2 + c : r * columns + c);
+      const code = lower && c > r ? 65535 : bytes[at] + 256 * bytes[at + 1], w = code / 65534;
       const said = code === 65535 ? "masked" : (block > 1 ? "at most " : "") + (w > 0 && w < 0.0005 ? "<0.001" : w.toFixed(3));
       return range(queries, r) + " → " + range(keys, c) + ": " + said;
     };

@@ -60,7 +60,8 @@ def rows(found: Any) -> pd.DataFrame:
     if missing := [name for name in NEEDED if name not in found]:
         raise InterpError("draw a faithfulness curve", f"the table has no column {missing[0]!r}",
                           "give what interp.discovery.judge_all or curve returns")
-    return found.sort_values("edges", kind="stable", ignore_index=True)
+    ordered: pd.DataFrame = found.sort_values("edges", kind="stable", ignore_index=True)
+    return ordered
 
 
 def _line(figure: go.Figure, frame: pd.DataFrame, what: str, name: str, i: int) -> None:

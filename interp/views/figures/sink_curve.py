@@ -33,7 +33,9 @@ def sink_curve(weights: HeadScores | Mapping[str, HeadScores] | Mapping[int, Hea
     for values outside 0 to 1, and for keys that are no numbers where something else than the threshold runs.
     """
     asked = f"draw a sink curve by {along}"
-    lines: dict[str | int, HeadScores] = {"": weights} if isinstance(weights, HeadScores) else dict(weights)
+    lines: dict[str | int, HeadScores] = {}
+    for name, one in {"": weights}.items() if isinstance(weights, HeadScores) else weights.items():
+        lines[name] = one
     if not lines:
         raise InterpError(asked, "there are no scores", "give first_token_sink(..., value='weight')")
     for one in lines.values():

@@ -1,6 +1,6 @@
 """A head grid: rows are layers (0 on top), columns heads; signed colour, value and interval on every cell."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -74,6 +74,20 @@ def vote_grid(votes: np.ndarray, most: int, *, names: Sequence[Sequence[str]], t
     return _grid(cells, title, wide=196)
 
 
+def type_grid(cells: Mapping[tuple[int, int], tuple[str, str, str, str, str]], shape: tuple[int, int], *, title: str) -> str:
+    """What each head is, in words: (layer, head) -> head, class, word, letter for narrow cells, accessible name.
+
+    ``shape``: layers, heads. A place without a head is hatched.
+    """
+    wide = min(WIDTH * 2, 39 * shape[1])
+    roomy = wide / shape[1] >= ROOMY
+    lines = []
+    for i in range(shape[0]):
+        found = [cells.get((i, j), (f"L{i}H{j}", "x", "", "", f"L{i}H{j}: no such head")) for j in range(shape[1])]
+        lines.append([(head, style, word if roomy else letter, said) for head, style, word, letter, said in found])
+    return _grid(lines, title, wide=wide, letters=True)
+
+
 def cell_label(head: str, value: float, low: float, high: float, q: float, unit: str) -> str:
     """What a cell says: ``L3H2: 1.23 logit difference, 95 % interval [1.01, 1.40], q < 0.001``."""
     if not np.isfinite(value):
@@ -105,21 +119,25 @@ def _cell(name: str, value: float, style: str, text: str, *, marked: bool, label
     return name, style, text if marked and np.isfinite(value) else "", label
 
 
-def _grid(cells: Sequence[Sequence[tuple[str, str, str, str]]], title: str, wide: int = WIDTH) -> str:
+def _grid(cells: Sequence[Sequence[tuple[str, str, str, str]]], title: str, wide: int = WIDTH, *,
+          letters: bool = False) -> str:
+    """``letters``: texts are short enough for cells of 12 pixels."""
     layers, heads = len(cells), len(cells[0])
-    across = min(39.0 * wide / WIDTH, wide / heads)
+    across = min(39.0 * max(1.0, wide / WIDTH) if letters else 39.0 * wide / WIDTH, wide / heads)
     down = min(across, 24.0)
-    left, top, printed = 28, 2, across >= ROOMY * wide / WIDTH
+    left, top, printed = 28, 2, across >= (12 if letters else ROOMY * wide / WIDTH)
     parts: list[str] = []
     nameless: dict[str, list[str]] = {}
     for row, line in enumerate(cells):
+        if any(label for *_, label in line):
+            parts.append('<g role="row">')
         for column, (name, style, text, label) in enumerate(line):
             x, y = left + column * across, top + row * down
             if not label:
                 nameless.setdefault(style, []).append(f"M{x:.4g} {y:.4g}h{across - 1:.3g}v{down - 1:.3g}h{1 - across:.3g}z")
                 continue
             parts.append(
-                f'<g role="gridcell" tabindex="-1" data-h="{escape(name)}" aria-label="{escape(label)}">'
+                f'<g role="gridcell" data-h="{escape(name)}" aria-label="{escape(label)}">'
                 f'<rect class="c {style}" x="{x:.4g}" y="{y:.4g}" width="{across - 1:.4g}" height="{down - 1:.4g}"/>'
             )
             if text and printed:
@@ -127,6 +145,8 @@ def _grid(cells: Sequence[Sequence[tuple[str, str, str, str]]], title: str, wide
             elif text:
                 size = min(2.0, down / 6)
                 parts.append(f'<circle cx="{x + across / 2 - 0.5:.4g}" cy="{y + down / 2 - 0.5:.4g}" r="{size:.2g}"/>')
+            parts.append("</g>")
+        if any(label for *_, label in line):
             parts.append("</g>")
     parts = [f'<path class="c {style}" d="{"".join(paths)}"/>' for style, paths in nameless.items()] + parts
     height, width = top + layers * down, left + heads * across + 2

@@ -14,6 +14,10 @@ LONGEST = 96
 """Above this many tokens on a side, cells are pooled by their maximum."""
 
 
+FAINT = 0.005
+"""Weights below this are not written at a token."""
+
+
 @dataclass(frozen=True)
 class Pooled:
     """A pattern of at most ``LONGEST`` rows and columns: a cell is the largest weight of ``block`` x ``block`` tokens."""
@@ -100,19 +104,20 @@ def attention_pattern(
     parts.append(f'<text class="a t" transform="translate(9 {high / 2:.4g}) rotate(-90)">query / destination</text>')
     parts.append(f'<text class="a t" x="{left + wide / 2:.4g}" y="{high + below - 3:.4g}">key / source</text>')
     data = base64.b64encode(_codes(small).tobytes()).decode()
+    lower = rows == columns and not np.triu(small.visible, 1).any()
     return (
         f'<svg class="pattern" tabindex="0" role="img" aria-label="{escape(title)}" viewBox="0 0 '
         f'{left + wide + 4:.5g} {high + below:.5g}" '
         f'style="max-width:{(left + wide + 4) * 1.1:.0f}px" data-rows="{rows}" data-columns="{columns}" '
         f'data-left="{left}" data-pitch="{pitch:.5g}" data-block="{small.block}" '
-        f'data-v="{data}">{"".join(parts)}<rect class="cross" x="0" y="0" width="0" height="0"/></svg>'
+        f'{"data-lower " if lower else ""}data-v="{data}">{"".join(parts)}<rect class="cross" x="0" y="0" width="0" height="0"/></svg>'
     )
 
 
 def token_strip(weights: np.ndarray, tokens: Sequence[str], *, query: int) -> str:
     """The prompt as text with each token shaded by how much the ``query`` attends to it (the first token outside the scale).
 
-    ``weights`` [key]; tokens after the query are left pale. Every token's weight is in its ``title``.
+    ``weights`` [key]; tokens after the query are left out. A token's weight is in its ``title``, from ``FAINT`` on.
     """
     rest = weights[1 : query + 1]
     largest = float(rest.max()) if rest.size and rest.max() > 0 else 1.0
@@ -122,16 +127,17 @@ def token_strip(weights: np.ndarray, tokens: Sequence[str], *, query: int) -> st
         line = "<br>" if "\n" in text else ""
         strong = ' class="hi"' if share > 0.55 else ""
         style = f' style="--a:{share:.2f}"' if share >= 0.01 else ""
-        cells.append(
-            f'<bdi{strong}{style} title="{index} {escape(token(text))}: '
-            f'{weight(float(weights[index]))}">{escape(token(text))}</bdi>{line}<wbr>'
-        )
+        said = f' title="{index} {escape(token(text))}: {weight(float(weights[index]))}"' if weights[index] >= FAINT else ""
+        cells.append(f"<bdi{strong}{style}{said}>{escape(token(text))}</bdi>{line}<wbr>")
     return f'<p class="strip">{"".join(cells)}</p>'
 
 
 def _codes(small: Pooled) -> np.ndarray:
-    """Weights as little-endian 16-bit numbers, 0 to 65534; 65535 where masked."""
-    return np.where(small.visible, np.round(np.clip(small.values, 0, 1) * 65534), 65535).astype("<u2")
+    """Weights as little-endian 16-bit numbers, 0 to 65534; 65535 where masked. Row by row; where all above the diagonal is
+    masked, what is at or below it alone."""
+    found = np.where(small.visible, np.round(np.clip(small.values, 0, 1) * 65534), 65535).astype("<u2")
+    square = found.shape[0] == found.shape[1] and not np.triu(small.visible, 1).any()
+    return found[np.tril_indices(len(found))] if square else found.ravel()
 
 
 def _runs(cells: np.ndarray, left: float, pitch: float) -> str:

@@ -57,12 +57,17 @@ export function columnTokens(data, prompt, j) {
 const someTokens = (row, [from, to]) => row.labels.slice(from, Math.min(to, from + 3)).join("") + (to - from > 3 ? "…" : "");
 const differsIn = (prompt, [from, to]) => prompt.differ.some((at) => at >= from && at < to);
 
+/** Whether prompts differ from their corrupted ones at other positions: a position is then another word in each. */
+export function scattered(data) {
+  const places = new Set(data.prompts.filter((one) => one.corrupt).map((one) => one.differ.join()));
+  return !!data.places && places.size > 1;
+}
+
 /** What stands over each column: the clean label, the corrupted one, whether they differ. */
 export function columnHeads(data, prompt) {
   return data.columns.map((column, j) => {
     const span = columnTokens(data, prompt, j);
-    if (!prompt || data.grid) return { clean: column };
-    if (!span) return { clean: data.places ? "" : column };
+    if (!prompt || !span) return { clean: column };
     const label = someTokens(prompt.clean, span);
     return {
       clean: data.places ? label : `${column}: ${label}`,
@@ -104,6 +109,18 @@ export function cellSentence(data, prompt, i, j) {
   if (includesZero(data, at)) parts.push("includes zero");
   if (n) parts.push(`${n} prompt${n === 1 ? "" : "s"}`);
   return `${parts.join(", ")}, ${data.rank.get(at)} of ${data.ranked.length} by size`;
+}
+
+/** Every cell of every row as a table, with a heading: names, effect, interval, prompts. */
+export function cellRows(data, prompt) {
+  const where = data.grid ? [] : [data.places ? "token" : data.axis];
+  const cells = data.rows.flatMap((_, i) => data.columns.map((column, j) => [i, j]));
+  return [[data.ofHeads ? "head" : "layer", ...where, data.unit || "effect", "low", "high", "prompts"],
+    ...cells.map(([i, j]) => {
+      const at = i * data.across + j;
+      return [cellName(data, i, j), ...(data.grid ? [] : [columnText(data, prompt, j)]), data.mean[at], data.low[at], data.high[at],
+        data.counts?.[j] ?? data.n];
+    })];
 }
 
 /** Which columns can be labelled when a label needs `room` pixels: every so many, and those that differ before others. */

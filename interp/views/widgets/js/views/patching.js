@@ -2,8 +2,8 @@
 
 import { css, inkOn, metricColour, number } from "../core.js";
 import { fit, hatch, make } from "../base.js";
-import { cellName, cellNumber, cellSentence, columnHeads, columnText, columnTokens, includesZero, labelledColumns, readPatching, rowOptions,
-  rowOrder } from "../patched.js";
+import { cellName, cellNumber, cellRows, cellSentence, columnHeads, columnText, columnTokens, includesZero, labelledColumns,
+  readPatching, rowOptions, rowOrder, scattered } from "../patched.js";
 
 export const patchingTitle = "Patching";
 
@@ -14,6 +14,13 @@ const LISTED = 300;
 const LETTER = 6.9;
 const LINE = 12;
 const CUT = 14;
+
+function drawn(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
 
 export function patchingPanel(link, root) {
   const title = make("div", { class: "iw-title" });
@@ -112,7 +119,7 @@ export function patchingPanel(link, root) {
     const left = Math.max(longest * 7.2 + 16, heads.some((one) => one.corrupt !== undefined && one.corrupt !== null) ? 78 : 52);
     const room = Math.max(180, Math.min(root.clientWidth || 620, 1140) - left - 10);
     const wide = Math.max(...heads.map((one) => Math.max(cut(one.clean).length, cut(one.corrupt ?? "").length))) * LETTER + 4;
-    const flat = Math.max(10, Math.min(data.grid ? 64 : Math.max(40, Math.min(wide, 84)), Math.floor(room / data.across)));
+    const flat = Math.max(10, Math.min(data.grid ? 64 : Math.max(40, Math.min(wide, 140)), Math.floor(room / data.across)));
     const pitch = Math.min(data.across > room / 10 ? Math.max(4, Math.min(flat, room / data.across)) : flat,
       WIDEST / ratio / data.across);
     const high = data.grid ? Math.max(ROW, Math.min(40, pitch)) : Math.max(4, Math.min(ROW, TALLEST / Math.max(1, order.length)));
@@ -196,22 +203,25 @@ export function patchingPanel(link, root) {
     };
     tokens.style.width = `${layout.width}px`;
     corner.style.width = `${layout.left}px`;
-    tokens.classList.toggle("iw-patching-turned", turned);
     const alone = data.grid ? "" : data.places ? "token" : data.axis;
     const called = (name) => (!both ? alone : name === "clean" ? "clean" : "corrupted");
     corner.replaceChildren(...bands.map((name) => make("div", { style: `height:${tall(name)}px` }, make("span", {}, called(name)))));
     tokens.replaceChildren(...bands.map((name) => {
-      const band = make("div", { style: `height:${tall(name)}px` });
+      const high = tall(name);
+      const band = drawn("svg", { width: layout.width, height: high, style: "display:block" });
       for (const j of shown) {
         const one = heads[j];
         const text = cut(one[name] ?? "");
         if (!text || (name === "corrupt" && !one.differs && turned)) continue;
         const classes = ["iw-patching-token", one.differs && "iw-patching-differs", one.special && "iw-patching-special",
           both && !one.differs && "iw-patching-same"].filter(Boolean).join(" ");
-        const box = make("span", { class: classes, "data-j": j, dir: "auto" }, text);
-        box.style.left = `${j * layout.pitch + (turned ? Math.max(-1, layout.pitch / 2 - 9) : 0)}px`;
-        if (!turned) box.style.width = `${layout.pitch}px`;
-        band.append(box);
+        const middle = (j + 0.5) * layout.pitch;
+        const wide = turned ? LINE + 2 : layout.pitch;
+        const place = turned ? { transform: `translate(${Math.max(9, middle + 4)} ${high - 4}) rotate(-90)` }
+          : { x: middle, y: high - 6, "text-anchor": "middle" };
+        band.append(drawn("g", { class: classes, "data-j": j },
+          drawn("rect", { x: middle - wide / 2, y: 0, width: wide, height: high - 1, rx: 3 }),
+          drawn("text", { ...place, "text-decoration": one.differs ? "underline" : "none" }, text)));
       }
       return band;
     }));
@@ -222,7 +232,9 @@ export function patchingPanel(link, root) {
     const several = data.prompts.length > 1 && shown;
     title.replaceChildren(make("strong", {}, data.name),
       ...(data.direction ? [make("span", { class: "iw-badge" }, data.direction)] : []),
-      ...(data.n ? [make("span", { class: "iw-badge" }, `${data.n} prompt${data.n === 1 ? "" : "s"}`)] : []));
+      ...(data.n ? [make("span", { class: "iw-badge" }, `${data.n} prompt${data.n === 1 ? "" : "s"}`)] : []),
+      ...(scattered(data) && data.n > 1 ? [make("span", { class: "iw-badge iw-warn", title: "measure at named spans instead" },
+        "a position is another word in other prompts: named spans compare like with like")] : []));
     const across = data.grid ? "heads" : data.places ? "tokens" : data.axis;
     stage.setAttribute("aria-label", `${data.name}, rows are ${data.ofHeads && !data.grid ? "heads" : "layers"}, columns ${across}`);
     const stops = [...link.palette.negative].reverse().concat(link.palette.positive);
@@ -230,7 +242,7 @@ export function patchingPanel(link, root) {
     const parts = [make("span", {}, number(-data.limit), bar, number(data.limit), data.unit ? ` ${data.unit}` : "",
       ", centred at 0"), make("span", {}, data.reads || "blue is positive, red negative")];
     if (data.sure) {
-      parts.push(make("span", {}, make("i", { class: "iw-patching-small" }), "small: the 95 % interval includes zero"));
+      parts.push(make("span", {}, make("i", { class: "iw-patching-small" }, make("b")), "small: the 95 % interval includes zero"));
     } else parts.push(make("span", {}, data.n === 1 ? "no intervals: one prompt" : "no intervals: plain numbers"));
     if (data.missing) parts.push(make("span", {}, make("i", { class: "iw-bar iw-hatched" }), "not measured"));
     if (shown?.differ.length) parts.push(make("span", {}, make("u", {}, "underlined"), ": clean and corrupted token differ"));
@@ -463,4 +475,11 @@ export function patchingPanel(link, root) {
     }
   });
   link.drawn(["hover", "query", "key"], drawRings);
+
+  /** For export: what it shows, and every cell as a row. */
+  return {
+    name: "patching",
+    title: () => (data ? data.name : patchingTitle),
+    rows: () => (data ? cellRows(data, promptShown()) : []),
+  };
 }

@@ -528,4 +528,15 @@ export function scatterPanel(link, root) {
     drawOver();
   });
   link.drawn(["hover"], drawOver);
+
+  /** For export: what it shows, and every head as a row. */
+  return {
+    name: "scatter",
+    title: () => (plot ? `${plot.y.name} by ${plot.x.name}` : scatterTitle),
+    rows: () => {
+      const all = plot ? choose().all : [];
+      return [["head", ...all.flatMap((one) => [one.name, `${one.name} low`, `${one.name} high`])],
+        ...(plot?.dots ?? []).map((dot) => [nameOf(dot), ...all.flatMap((one) => [one.mean, one.low, one.high].map((part) => part[dot.at]))])];
+    },
+  };
 }
