@@ -30,6 +30,8 @@ READS = {
     "denoising": "blue: the metric comes back where the clean activation is put in (it is enough); red: it moves away",
 }
 ASKED = "draw a patching map"
+Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Mean, low and high end of its interval, number of prompts."""
 
 
 class PatchingMap(View):
@@ -157,19 +159,19 @@ def _of_scores(scores: HeadScores, normalized: bool) -> tuple[Cells, dict[str, A
     whole = scores.provenance
     kind = whole.options.get("component")
     task = whole.task.get("name")
-    parts = [f"mean of {plural(scores.n_prompts, 'prompt')}" + (f" of {task}" if task else ""), whole.model.get("name"),
-             scores.certificate]
+    said = [f"mean of {plural(scores.n_prompts, 'prompt')}" + (f" of {task}" if task else ""), whole.model.get("name"),
+            scores.certificate]
     direction = whole.direction or ""
     about = {
         "name": whole.measure.replace("_", " ") + (f" of {kind}" if isinstance(kind, str) else ""),
         "unit": "of the whole effect" if normalized else whole.metric.replace("_", " "),
         "reads": READS.get(direction, "blue is positive: larger matters more"), "direction": direction,
-        "note": " · ".join(str(part) for part in parts if part), "key": kind in ("k", "v"),
+        "note": " · ".join(str(part) for part in said if part), "key": kind in ("k", "v"),
     }
     shared = scores.group if scores.unit == "kv_head" else 1
     members = [[[layer, head * shared + i] for i in range(shared)] for layer in range(scores.n_layers)
                for head in range(scores.n_heads)]
-    parts = (mean, low, high, np.isfinite(scores.values).sum(2))
+    parts: Parts = (mean, low, high, np.isfinite(scores.values).sum(2))
     heads = [scores.n_heads * shared] * scores.n_layers
     if mean.ndim == 2:
         return _grid(parts, members, heads, "H" if shared == 1 and scores.unit == "head" else "KV"), about
@@ -181,18 +183,19 @@ def _of_scores(scores: HeadScores, normalized: bool) -> tuple[Cells, dict[str, A
                     axis=axis), about
 
 
-def _grid(parts: Sequence[np.ndarray], members: list[list[list[int]]], heads: list[int], letter: str) -> Cells:
+def _grid(parts: Parts, members: list[list[list[int]]], heads: list[int], letter: str) -> Cells:
     """Layer by head."""
-    layers, across = parts[0].shape
-    return Cells(*parts, [f"L{i}" for i in range(layers)], [f"{letter}{i}" for i in range(across)], members,
+    mean, low, high, counts = parts
+    layers, across = mean.shape
+    return Cells(mean, low, high, counts, [f"L{i}" for i in range(layers)], [f"{letter}{i}" for i in range(across)], members,
                  list(range(layers)), heads, grid=True)
 
 
-def _rows_of(parts: Sequence[np.ndarray], rows: list[str], members: list[list[list[int]]], layers: list[int],
+def _rows_of(parts: Parts, rows: list[str], members: list[list[list[int]]], layers: list[int],
              heads: list[int], **columns: Any) -> Cells:
     """One row for each head or layer, from arrays whose last axis is the columns."""
-    return Cells(*(part.reshape(-1, part.shape[-1]) for part in parts), rows, members=members, layers=layers, heads=heads,
-                 **columns)
+    mean, low, high, counts = (part.reshape(-1, part.shape[-1]) for part in parts)
+    return Cells(mean, low, high, counts, rows, members=members, layers=layers, heads=heads, **columns)
 
 
 def _of_array(values: Any, axes: Sequence[str] | None, layer: int | None) -> Cells:
@@ -212,7 +215,7 @@ def _of_array(values: Any, axes: Sequence[str] | None, layer: int | None) -> Cel
     there = np.isfinite(prompts).sum(0)
     with np.errstate(invalid="ignore"):
         mean = np.where(np.isfinite(prompts), prompts, 0).sum(0) / there
-    parts = (mean, *bootstrap(prompts), there if "prompt" in named else np.zeros_like(there))
+    parts: Parts = (mean, *bootstrap(prompts), there if "prompt" in named else np.zeros_like(there))
     if "position" not in shown:
         members = [[[i, j]] for i in range(mean.shape[0]) for j in range(mean.shape[1])]
         return _grid(parts, members, [mean.shape[1]] * len(mean), "H")
@@ -220,8 +223,8 @@ def _of_array(values: Any, axes: Sequence[str] | None, layer: int | None) -> Cel
     columns = {"columns": [str(place) for place in places], "places": places, "axis": "position"}
     if "head" not in shown:
         layers = list(range(len(mean)))
-        rows, nobody = [f"L{i}" for i in layers], [[] for _ in layers]
-        return _rows_of(parts, rows, nobody, layers, [1] * len(mean), least=True, **columns)
+        nobody: list[list[list[int]]] = [[] for _ in layers]
+        return _rows_of(parts, [f"L{i}" for i in layers], nobody, layers, [1] * len(mean), least=True, **columns)
     across = mean.shape[-2]
     own = list(range(len(mean))) if layer is None else [layer]
     found = [Head(number, head) for number in own for head in range(across)]

@@ -95,7 +95,7 @@ def _pairs(scores: Any, metrics: Sequence[HeadMetric]) -> list[dict[str, Any]]:
     names = iter(metric.name for metric in metrics)
     named = [[next(names) for _ in range(int(np.prod(one.values.shape[3:])))] for one in given]
     plain = [(own[0], one) for own, one in zip(named, given, strict=True) if one.values.ndim == 3]
-    found = []
+    found: list[dict[str, Any]] = []
     for (a, one), (b, other) in list(combinations(plain, 2))[:max(1, PAIRED // metrics[0].mean.size)]:
         try:
             agreed = rank_agreement(one, other, across=("metric", "task"))
