@@ -18,6 +18,7 @@ from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.pattern_set import Layer, PatternSet, TokenRow, pattern_set
 from interp.views.widgets.prompt_pairs import prompt_pairs
 from interp.views.widgets.retrieval import NeedleRun, Retrieval
+from interp.views.widgets.scatter import correlations
 from interp.views.widgets.sources import further
 from interp.views.widgets.state import HeadState
 from interp.views.widgets.view import AttentionMap, HeadGrid, TokenStrip, Workbench, attached
@@ -40,7 +41,8 @@ def workbench(shown: Any = None, batch: Any = None, *, state: HeadState | None =
               TransformerLens (see ``interp.views.widgets.pattern_set``).
         state: of another view, to be linked with; then no model, batch or option of ``head_state`` is given.
         options: as in ``head_state``; and by the name of a further view (``patching``, ``circuit``, ``overlap``,
-            ``scatter``, ``retrieval``, ``training``) what its function of ``interp.views`` takes first, to show it as a tab.
+            ``scatter``, ``retrieval``, ``training``) what its function of ``interp.views`` takes first, to show it as a tab;
+            ``scatter=True`` takes the metrics that there are.
     """
     given = {kind: options.pop(kind) for kind in further() if kind in options}
     payloads = {kind: import_module(f"interp.views.widgets.{kind}").payload(value) for kind, value in given.items()}
@@ -50,6 +52,9 @@ def workbench(shown: Any = None, batch: Any = None, *, state: HeadState | None =
     state = state or head_state(shown, batch, **options)
     if "patching" in payloads and batch is not None and not payloads["patching"]["prompts"]:
         payloads["patching"]["prompts"] = prompt_pairs(model=shown, batch=batch)
+    if given.get("scatter") is True and not isinstance(options.get("scores"), Mapping):
+        own = shown if isinstance(shown, HeadScores) or _all_scores(shown) else None
+        payloads["scatter"]["pairs"] = correlations([*_listed(own), *_listed(options.get("scores"))])
     for kind, payload in payloads.items():
         attached(kind, payload, state)
     if "circuit" in given:

@@ -82,6 +82,13 @@ def test_alone_its_metrics_are_the_state_s():
     assert str(view.selected[0]) == "L2H1"
 
 
+def test_a_workbench_takes_the_metrics_that_there_are():
+    one, other = scored("ablation", 0), scored("attends_to", 1)
+    made = workbench([one, other], scatter=True).state.payloads["scatter"]
+    assert made["metrics"] == []
+    assert made["pairs"] == payload([one, other])["pairs"]
+
+
 def test_correlation_and_groups_as_by_another_path(tmp_path):
     node = shutil.which("node")
     if node is None:

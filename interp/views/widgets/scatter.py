@@ -1,6 +1,6 @@
 """Head scatter: every head by two of its metrics, so that what looks important can be held against what is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +11,7 @@ from interp.core.errors import InterpError
 from interp.core.registry import unknown
 from interp.core.scores import HeadScores
 from interp.views.widgets import sources
-from interp.views.widgets.head_metric import HeadMetric, head_metrics
+from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.packing import numbers
 from interp.views.widgets.state import HeadState
 from interp.views.widgets.view import View, attached
@@ -80,18 +80,19 @@ def payload(scores: Any = None) -> dict[str, Any]:
         raise InterpError("draw a scatter of heads", f"{len(metrics)} metrics of {layers * across} heads are too many",
                           f"choose at most {most}, or give them as the state's scores")
     return {
-        "heads": [across] * layers, "least": False, "pairs": _pairs(scores, metrics),
+        "heads": [across] * layers, "least": False, "pairs": correlations(scores),
         "metrics": [{"name": one.name, "unit": one.unit, "note": one.note, "signed": one.signed, "mean": numbers(one.mean),
                      "low": numbers(one.low), "high": numbers(one.high)} for one in metrics],
         "x": None, "y": None, "colour": LAYER,
     }
 
 
-def _pairs(scores: Any, metrics: Sequence[HeadMetric]) -> list[dict[str, Any]]:
-    """Rank correlations with intervals, of each two metrics that are scores without a further axis, as many as are cheap."""
-    if isinstance(scores, Mapping):
+def correlations(scores: Any) -> list[dict[str, Any]]:
+    """Intervals of rank correlations, of each two of ``HeadScores`` without a further axis, as many as are cheap."""
+    if isinstance(scores, Mapping) or not scores:
         return []
     given = [scores] if isinstance(scores, HeadScores) else list(scores)
+    metrics = head_metrics(given)
     names = iter(metric.name for metric in metrics)
     named = [[next(names) for _ in range(int(np.prod(one.values.shape[3:])))] for one in given]
     plain = [(own[0], one) for own, one in zip(named, given, strict=True) if one.values.ndim == 3]

@@ -14,6 +14,7 @@ const LISTED = 300;
 const LETTER = 6.9;
 const LINE = 12;
 const CUT = 14;
+const MARKED = 4;
 
 function drawn(tag, attributes, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -305,9 +306,10 @@ export function patchingPanel(link, root) {
     }
     const hover = link.get("hover");
     const over = hover?.length === 2 ? hover.join() : "";
+    const few = data.grid || order.filter((i) => isChosen(data.members[i])).length <= MARKED;
     order.forEach((i, r) => {
       if (!data.grid) {
-        if (isChosen(data.members[i])) parts.push(box(0, r * high, width, high, link.palette.ring, 2));
+        if (few && isChosen(data.members[i])) parts.push(box(0, r * high, width, high, link.palette.ring, 2));
         else if (data.members[i].some((one) => one.join() === over)) {
           parts.push(box(0, r * high, width, high, styles.getPropertyValue("--iw-muted"), 1));
         }
