@@ -29,7 +29,7 @@ def consensus(drawn: Sequence[Panel], k: int, types: Mapping[str, str]) -> dict[
     return {
         "measures": len(drawn),
         "agreed": [
-            {"head": head, "votes": count, "type": types.get(head, "")}
+            {"head": head, "votes": count, "type": types.get(head, "").replace(" (", ", ").rstrip(")")}
             for head, count in counted.most_common()
             if count > len(drawn) / 2 and len(drawn) > 1
         ],

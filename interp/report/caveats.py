@@ -75,8 +75,8 @@ def _further(findings: Findings) -> list[str]:
     if findings.circuits:
         said.append(
             "A circuit is a set of edges that a method chose; other sets may carry as much. What it carries by itself was "
-            "measured when it was made, on prompts other than this page's, with everything outside it ablated, which is "
-            "nothing that the model does by itself."
+            "measured when it was made, on prompts of its own and with everything outside it ablated, which is nothing that "
+            "the model does by itself."
         )
         if any(judged(circuit) is None for circuit in findings.circuits):
             said.append("A circuit that was not judged is a proposal: nothing here says that it carries the behaviour.")

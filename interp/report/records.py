@@ -62,7 +62,8 @@ def _full(records: Sequence[tuple[str, Any]]) -> str:
     told = [{"task": name, **{k: v for k, v in asdict(record).items() if k != "task"}, "prompts": record.task}
             for name, record in records]
     common = {key: value for key, value in told[0].items() if all(one.get(key) == value for one in told)}
-    lines = [json.dumps({k: v for k, v in one.items() if k not in common}, ensure_ascii=True, sort_keys=True) for one in told]
+    own = ({key: value for key, value in one.items() if key not in common} for one in told)
+    lines = [json.dumps(one, ensure_ascii=True, sort_keys=True) for one in own]
     return json.dumps({"all": common}, indent=1, ensure_ascii=True, sort_keys=True) + "\n\n" + "\n\n".join(lines)
 
 

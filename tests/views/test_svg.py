@@ -187,7 +187,7 @@ def test_a_whisker_marks_zero_and_the_interval():
     at = places(mark)
     assert at["l"] < at["v"] < at["l"] + at["w"]
     assert 3 < at["z"] < at["l"]
-    assert at["v"] == pytest.approx(3 + 68 * 2 / 3, abs=0.1)
+    assert at["v"] == pytest.approx(3 + 56 * 2 / 3, abs=0.1)
     assert 'class="w pos"' in mark
     assert whisker(float("nan"), 0, 0, (0, 1)) == ""
     alone = whisker(-1.0, float("nan"), float("nan"), (-1, 0))

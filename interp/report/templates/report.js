@@ -59,6 +59,7 @@
   for (const table of document.querySelectorAll("table.ranked, table.sortable")) {
     const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
+      if (head.matches(".plain")) return;
       const button = document.createElement("button");
       button.type = "button";
       button.append(...head.childNodes);

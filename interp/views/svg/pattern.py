@@ -14,6 +14,8 @@ LONGEST = 96
 """Above this many tokens on a side, cells are pooled by their maximum."""
 
 
+LOWER = 'data-lower="" '
+"""Says that the weights above the diagonal, which are masked, are left out of ``data-v``."""
 FAINT = 0.005
 """Weights below this are not written at a token."""
 
@@ -110,7 +112,8 @@ def attention_pattern(
         f'{left + wide + 4:.5g} {high + below:.5g}" '
         f'style="max-width:{(left + wide + 4) * 1.1:.0f}px" data-rows="{rows}" data-columns="{columns}" '
         f'data-left="{left}" data-pitch="{pitch:.5g}" data-block="{small.block}" '
-        f'{"data-lower " if lower else ""}data-v="{data}">{"".join(parts)}<rect class="cross" x="0" y="0" width="0" height="0"/></svg>'
+        f'{LOWER if lower else ""}data-v="{data}">{"".join(parts)}'
+        '<rect class="cross" x="0" y="0" width="0" height="0"/></svg>'
     )
 
 

@@ -3,7 +3,7 @@
 import math
 
 
-def whisker(value: float, low: float, high: float, ends: tuple[float, float], *, width: int = 74) -> str:
+def whisker(value: float, low: float, high: float, ends: tuple[float, float], *, width: int = 62) -> str:
     """A dot for the value and a line for its interval, on a scale that runs over ``ends``; a tick marks zero.
 
     One empty element whose places, in pixels, are custom properties (``z`` zero, ``v`` value, ``l`` and ``w`` where the line
