@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +75,8 @@ def score(
         raise InterpError("choose prompts", "both a task and a file were given", "give one of --task and --prompts")
     if prompts and len(prompts) > 1:
         raise InterpError("choose prompts", f"{len(prompts)} files were given", "score one file at a time")
-    (chosen,) = tasks_of([task] if task else [], prompts)
+    bare = not task and not prompts and all(entries[name].about == "weights" for name in names)
+    chosen = None if bare else tasks_of([task] if task else [], prompts)[0]
     theirs = {
         name: [
             option.name
@@ -83,7 +85,8 @@ def score(
         ]
         for name in names
     }
-    check_options(given, theirs | {f"the task {chosen.name}": list(chosen.options)}, (*arguments.COMMON, "dry_run", "top"))
+    owners = theirs if chosen is None else theirs | {f"the task {chosen.name}": list(chosen.options)}
+    check_options(given, owners, (*arguments.COMMON, "dry_run", "top"))
     check_kept(resume, keep_units)
     if out is None and not dry_run:
         raise InterpError("score heads", "no place for the scores was given", "give --out FOLDER")
@@ -95,12 +98,14 @@ def score(
     from interp.measures.options import read
 
     loaded = load_model(model, device, dtype, backend)
-    own = {
-        option: chosen.read(option, text)
-        for option, text in given.items()
-        if option not in {o for options in theirs.values() for o in options}
-    }
-    batch = chosen.batch(loaded, n, seed, metric=metric, **own)
+    batch = None
+    if chosen is not None:
+        own = {
+            option: chosen.read(option, text)
+            for option, text in given.items()
+            if option not in {o for options in theirs.values() for o in options}
+        }
+        batch = chosen.batch(loaded, n, seed, metric=metric, **own)
     jobs = []
     for name in names:
         function = find(name)
@@ -114,7 +119,7 @@ def score(
     store = None
     if resume and not dry_run:
         asked = [[function.entry.name, {o: str(value) for o, value in options.items()}] for function, options in jobs]
-        store = place_of_units(out, [loaded.provenance_dict(), batch.provenance_dict(), metric, asked])
+        store = place_of_units(out, [loaded.provenance_dict(), batch and batch.provenance_dict(), metric, asked])
     running = running_of_words(batch_size, memory, workers, store)
     if dry_run:
         _say_costs(loaded, batch, jobs, running)
@@ -169,7 +174,7 @@ def _show(scores: Any, top: int, path: Path) -> None:
             *(str(row[dim]) for dim in further),
             labels.number(row["mean"]),
             labels.interval(row["low"], row["high"]),
-            labels.probability(row["q"]).removeprefix("= ") + ("" if row["significant"] else " n.s."),
+            labels.probability(row["q"]).removeprefix("= ") + ("" if row["significant"] or isnan(row["q"]) else " n.s."),
             labels.percent(row["normalized"]),
         )
     console = Console(markup=False, highlight=False)

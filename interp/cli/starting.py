@@ -12,14 +12,17 @@ from interp.cli import arguments
 from interp.cli.arguments import check_place
 from interp.core.errors import InterpError
 
-new = typer.Typer(name="new", no_args_is_help=True, help="Start something from a template: a notebook.")
+new = typer.Typer(name="new", no_args_is_help=True)
 
 _NAME = re.compile(r"[\w-]+")
 
 
 @new.callback()
 def _group() -> None:
-    """Start something from a template: a notebook."""
+    """Start something from a template: a notebook.
+
+    Example: `interp new notebook my_study --model organism --task ioi`
+    """
 
 
 @new.command("notebook")

@@ -14,6 +14,7 @@ An intervention that changes nothing is an error.
 from interp.engine.activations import activations, mean_activations
 from interp.engine.baselines import Baselines, baselines
 from interp.engine.circuit_mask import circuit_mask
+from interp.engine.edge_lists import edge_interventions
 from interp.engine.forward import Result, metric_values, run
 from interp.engine.generate import Generated, generate
 from interp.engine.gradients import Gradients, gradients
@@ -58,6 +59,7 @@ __all__ = [
     "activations",
     "baselines",
     "circuit_mask",
+    "edge_interventions",
     "generate",
     "generate_long",
     "gradients",

@@ -12,12 +12,21 @@ from interp.measures.catalog import catalog
 from interp.tasks import names
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("score",), ("report",)])
+def commands() -> list[str]:
+    """Every command by name, as the program registers them."""
+    import typer
+
+    from interp.cli import app
+
+    return sorted(typer.main.get_command(app).commands)
+
+
+@pytest.mark.parametrize("command", ["", *commands()])
 def test_every_command_has_help_with_an_example(interp, command):
-    code, out, _ = interp(*command, "--help")
+    code, out, _ = interp(*([command] if command else []), "--help")
     assert code == 0
     assert re.search(r"Example:\s+interp", out)
-    if command and command[0] != "list":
+    if command in ("score", "report"):
         for option in ("--seed", "-n", "--device", "--dtype"):
             assert option in out
 
@@ -92,6 +101,17 @@ def test_score_saves_a_file_for_each_measure_and_prints_intervals(interp, tiny, 
     best = scores.top(1).iloc[0]
     assert f"{best['head']}" in out
     assert re.search(r"\[[^\]]+, [^\]]+\]", out)
+
+
+def test_measures_of_weights_need_no_prompts(interp, tiny, tmp_path):
+    code, out, err = interp("score", "ov_copying", "--model", tiny, "--device", "cpu", "--out", tmp_path)
+    assert (code, err) == (0, "")
+    assert "no prompts" in out
+    (file,) = tmp_path.iterdir()
+    assert HeadScores.load(file).provenance.task["n"] == 0
+    code, _, err = interp("score", "ov_copying", "ablation", "--model", tiny, "--device", "cpu", "--out", tmp_path)
+    assert code != 0
+    assert "give --task" in err
 
 
 def test_runs_that_differ_share_a_folder(interp, tiny, pairs, tmp_path):
