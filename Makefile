@@ -17,6 +17,7 @@ test: lint
 # Every speed claim against its peers. ONLY="name name" runs some of it, QUICK=1 a small model to see that all runs.
 bench: setup
 	$(BIN)/python -m benchmarks $(foreach name,$(ONLY),--only $(name)) $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(BIN)/python -m benchmarks.page)
 
 lint: setup
 	$(BIN)/ruff check .
