@@ -93,8 +93,8 @@ def intersections(circuits: Mapping[str, Circuit], among: Universe) -> pd.DataFr
     rows = []
     every = (some for degree in range(1, len(circuits) + 1) for some in combinations(circuits, degree))
     for some in every if len(circuits) <= 12 else found:
-        inside = np.array([[name in some] for name in circuits])
-        expected = float(np.where(inside, shares, 1 - shares).prod(0) @ list(sizes.values()))
+        chosen = np.array([[name in some] for name in circuits])
+        expected = float(np.where(chosen, shares, 1 - shares).prod(0) @ list(sizes.values()))
         items = found.get(some, [])
         if items or expected >= 0.5:
             rows.append({"circuits": some, "degree": len(some), "count": len(items), "chance": expected,
@@ -136,6 +136,6 @@ def heads(circuits: Mapping[str, Circuit]) -> pd.DataFrame:
     return table.sort_values(["n", "head"], key=lambda c: c.map(order) if c.name == "head" else -c, ignore_index=True)
 
 
-def _named(circuits: Mapping[str, Circuit]) -> None:
+def _named(circuits: Mapping[str, Any]) -> None:
     if len(circuits) < 2:
         raise InterpError(f"compare {len(circuits)} circuits", "that is none or one alone", "give two or more")

@@ -189,6 +189,35 @@ def test_the_threshold_hides_edges_and_tells_what_was_measured_and_what_was_not(
 
 
 @pytest.mark.browser
+def test_with_a_model_what_is_kept_is_asked_for_once_the_threshold_rests_and_refusals_are_shown(tab):
+    page = tab("small")
+    page.evaluate(f"""() => {{
+        const state = {STATE};
+        globalThis.asked = [];
+        state.on("change:ask", () => {{
+          const {{ kind, n, question }} = state.get("ask");
+          globalThis.asked.push(question.threshold);
+          const point = {{ threshold: question.threshold, edges: 5, faithfulness: 0.5, low: 0.25, high: 0.75, n: 7,
+            how: "measured now", warnings: ["hardly anything to explain"] }};
+          const answer = question.threshold > 1.9 ? {{ error: "Cannot run: no." }} : point;
+          setTimeout(() => state.update({{ reply: {{ kind, n, answer }} }}), 20);
+        }});
+        state.update({{ header: {{ ...state.get("header"), still: false, answers: ["circuit"] }} }});
+        for (const threshold of [2, 1.5, 1, 0.5]) state.update({{ threshold }});
+    }}""")
+    page.get_by_text("5 edges kept, 1 hidden, faithfulness 0.500 [0.250, 0.750] on 7 prompts", exact=True).first.wait_for()
+    assert page.evaluate("asked") == [0.5]      # not what was passed through
+    assert "hardly anything to explain" in page.locator(".iw-circuit-line + p").inner_text()
+    page.evaluate(f"{STATE}.update({{threshold: 0.45}})")
+    page.wait_for_timeout(400)
+    assert page.evaluate("asked") == [0.5]      # the same edges
+    page.evaluate(f"{STATE}.update({{threshold: 2}})")
+    page.get_by_text("Cannot run: no.").first.wait_for()
+    page.evaluate(f"{STATE}.update({{threshold: 0}})")
+    page.get_by_text("6 edges kept, 0 hidden, faithfulness 0.500").first.wait_for()      # measured, not of the file
+
+
+@pytest.mark.browser
 def test_a_click_selects_heads_and_edges_everywhere_and_other_views_show_here(tab):
     page = tab("small")
     node(page, "L1H2").click()

@@ -182,7 +182,9 @@ def _graph(lines: Sequence[tuple[Edge, float, float, float]], nodes: Sequence[No
 
 def _weaker(sizes: np.ndarray, reached: np.ndarray) -> list[tuple[float, int]]:
     """Thresholds below what is drawn with the edges that they keep, falling: of sizes and how many edges each reaches."""
-    at = np.unique(np.geomspace(1, len(sizes), WEAKER).astype(int)) - 1 if len(sizes) else []
+    if not len(sizes):
+        return []
+    at = np.unique(np.geomspace(1, len(sizes), WEAKER).astype(int)) - 1
     return list({float(sizes[i]): int(reached[int((sizes >= sizes[i]).sum()) - 1]) for i in at}.items())
 
 

@@ -10,6 +10,7 @@ const WIDEST = 7;
 const THINNEST = 0.9;
 const WAIT = 220;
 const CURVE = 74;
+const SNAP = 12;
 const INPUT = { q: "queries", k: "keys", v: "values" };
 const ROLE = ["#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#0072B2", "#D55E00", "#999999"];
 const SVG_NAME = "http://www.w3.org/2000/svg";
@@ -40,7 +41,7 @@ export function circuitPanel(link, root) {
   let found = [];
   let waiting = null;
   let asking = "";
-  let refused = "";
+  let refused = null;
   let size = [];
   let width = 0;
   let track = 400;
@@ -112,7 +113,7 @@ export function circuitPanel(link, root) {
     slider.max = steps.length - 1;
     slider.disabled = steps.length < 2;
     found = [...data.points];
-    refused = "";
+    refused = null;
     width = 0;
   }
 
@@ -198,13 +199,17 @@ export function circuitPanel(link, root) {
 
   const threshold = () => link.get("threshold") ?? 0;
 
+  /** The step that keeps what a threshold keeps. */
+  function stepOf(at) {
+    const i = steps.findIndex((step) => step >= at);
+    return i < 0 ? steps.length - 1 : i;
+  }
+
   function keep() {
     if (!data) return;
     const at = threshold();
     drawing.keep((j) => size[j] >= at);
-    let i = steps.findLastIndex((step) => step <= at);
-    if (i < 0) i = 0;
-    slider.value = i;
+    slider.value = stepOf(at);
     slider.setAttribute("aria-valuetext", `score at least ${number(at)}, ${keptAt(at)[0]} edges`);
     shown.textContent = at > 0 ? `|score| ≥ ${number(at)}` : "all edges";
     tell();
@@ -237,13 +242,12 @@ export function circuitPanel(link, root) {
     const measured = graph.edges.length > 0;
     const strong = (text) => make("strong", {}, text);
     if (point) line.replaceChildren(`${parts[0]}, `, strong(`faithfulness ${value(point)}`));
-    else if (refused) line.replaceChildren(`${parts[0]}; `, make("span", { class: "iw-warn" }, refused));
+    else if (refused?.at === at) line.replaceChildren(`${parts[0]}; `, make("span", { class: "iw-warn" }, refused.text));
     else if (asking) line.replaceChildren(`${parts[0]}, faithfulness: measuring …`);
     else line.replaceChildren(`${parts[0]}${measured ? ", faithfulness of these edges not measured" : ""}`);
     detail.replaceChildren();
     if (point) {
-      detail.append([point.how, ...(point.warnings ?? [])].filter(Boolean).join("; "));
-      if (point.warnings?.length) detail.append(make("span", { class: "iw-warn" }, ""));
+      detail.append(point.how ?? "", ...(point.warnings ?? []).map((text) => make("span", { class: "iw-warn" }, `; ${text}`)));
     } else if (measured) {
       const near = found.map((one) => [one, keptAt(one.threshold)[0]]).sort((a, b) => a[1] - b[1]);
       const below = near.filter(([, kept]) => kept < count).pop();
@@ -255,6 +259,8 @@ export function circuitPanel(link, root) {
     plot();
   }
 
+  const xOf = (at) => 8 + (stepOf(at) / Math.max(1, steps.length - 1)) * (track - 16);
+
   /** Measured points over the slider: dots with intervals, no line between them. */
   function plot() {
     const wide = track;
@@ -262,10 +268,6 @@ export function circuitPanel(link, root) {
     const least = Math.min(0, ...found.map((point) => Math.max(-1, Math.min(point.faithfulness, point.low ?? 0))));
     curve.style.display = found.length || link.live("circuit") ? "" : "none";
     const y = (share) => 8 + ((most - share) / (most - least)) * (CURVE - 16);
-    const x = (at) => {
-      const i = Math.max(0, steps.findLastIndex((step) => step <= at));
-      return 8 + (i / Math.max(1, steps.length - 1)) * (wide - 16);
-    };
     curve.setAttribute("width", wide);
     curve.setAttribute("height", CURVE);
     curve.setAttribute("aria-label", found.length ? `faithfulness measured at ${found.length} thresholds: ${found.map((point) =>
@@ -280,11 +282,11 @@ export function circuitPanel(link, root) {
     for (const share of [0, 1]) {
       parts.push(part("line", { x1: 0, x2: wide, y1: y(share), y2: y(share), class: share ? "iw-circuit-one" : "iw-circuit-zero" }));
     }
-    parts.push(part("text", { x: wide - 2, y: y(1) + 12 }, "faithfulness 1: as the model"), part("text", { x: wide - 2, y: y(0) - 3 }, "0"));
-    const here = x(threshold());
+    parts.push(part("text", { x: 2, y: y(0) - 5 }, "faithfulness; dashed line 1: as the model, line 0: as no edge"));
+    const here = xOf(threshold());
     parts.push(part("line", { x1: here, x2: here, y1: 0, y2: CURVE, class: "iw-circuit-here" }));
     for (const point of found) {
-      const [px, now] = [x(point.threshold), same(point, threshold())];
+      const [px, now] = [xOf(point.threshold), same(point, threshold())];
       const clip = (share) => y(Math.max(least, Math.min(most, share)));
       if (point.low !== null && point.high !== null) {
         parts.push(part("line", { x1: px, x2: px, y1: clip(point.low), y2: clip(point.high), class: "iw-circuit-whisker" }));
@@ -298,14 +300,14 @@ export function circuitPanel(link, root) {
   function wonder() {
     const at = threshold();
     clearTimeout(waiting);
-    if (!link.live("circuit") || !graph.edges.length || found.some((point) => !point.file && same(point, at)) || refused || asking === String(at)) return;
+    if (!link.live("circuit") || !graph.edges.length || found.some((point) => !point.file && same(point, at)) || refused?.at === at || asking === String(at)) return;
     waiting = setTimeout(async () => {
       asking = String(at);
       tell();
       const answer = await link.ask("circuit", { threshold: at });
       asking = "";
-      if (answer.error) refused = answer.error;
-      else if (!found.some((point) => point.threshold === answer.threshold)) found.push(answer);
+      if (answer.error) refused = { at, text: answer.error };
+      else if (!found.some((point) => !point.file && point.threshold === answer.threshold)) found.push(answer);
       tell();
       if (!answer.error && pointAt(threshold())) link.say(line.textContent);
       wonder();
@@ -326,12 +328,12 @@ export function circuitPanel(link, root) {
 
   curve.addEventListener("click", (event) => {
     const x = event.clientX - curve.getBoundingClientRect().left;
-    toStep(Math.round(((x - 8) / (curve.clientWidth - 16)) * (steps.length - 1)));
+    const [near] = found.filter((point) => Math.abs(xOf(point.threshold) - x) < SNAP)
+      .sort((a, b) => Math.abs(xOf(a.threshold) - x) - Math.abs(xOf(b.threshold) - x));
+    if (near) link.set({ threshold: near.threshold });
+    else toStep(Math.round(((x - 8) / (track - 16)) * (steps.length - 1)));
   });
-  slider.addEventListener("input", () => {
-    refused = "";
-    toStep(Number(slider.value));
-  });
+  slider.addEventListener("input", () => toStep(Number(slider.value)));
   slider.addEventListener("change", () => link.say(line.textContent));
   listed.addEventListener("click", () => {
     table.hidden = !table.hidden;
