@@ -25,8 +25,8 @@ def reuse(
     n: Annotated[int, typer.Option("-n", "--n", help="Prompts of each task; twice as many others for edits.")] = 16,
     seed: arguments.Seed = 0,
     share: Annotated[float, typer.Option("--share", help="Share of all heads that each stage keeps.")] = 0.02,
-    at_least: Annotated[int, typer.Option("--at-least", help="Heads that each stage keeps at least.")] = 4,
-    edited: Annotated[int, typer.Option("--edited", help="Heads of a circuit that are directed at once, at most.")] = 4,
+    at_least: Annotated[int, typer.Option("--at-least", help="Heads that each stage keeps at least.")] = 8,
+    edited: Annotated[int, typer.Option("--edited", help="Heads of a circuit that are directed at once, at most.")] = 8,
     random: Annotated[int, typer.Option("--random", help="Draws of random heads, as a control.")] = 5,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the circuits and all tables (reuse.json).",
@@ -89,13 +89,21 @@ def _said(found: Any, names: list[str]) -> list[str]:
     if len(found.movers):
         lines += ["attention of the movers from the last token", _table(found.movers)]
     for (circuit, task), one in found.directed.items():
-        readers = ", ".join(f"{x.head} {'copies' if x.copies else 'suppresses'}"
-                            f"{' the token before' if x.offset else ''} what it reads" for x in one.readers)
-        lines += ["", f"edit derived from the circuit of {circuit} (oracle), in {task}: {readers}",
+        lines += ["", f"edit derived from the circuit of {circuit} (oracle), in {task}: {_readers(one.readers)}",
                   _table(_summed(one.edits))]
         if len(one.downstream):
             lines += ["later heads: attention to both places, and what they write to right - other", _table(one.downstream)]
     return lines + (["", *(f"note: {note}" for note in found.notes)] if found.notes else [])
+
+
+def _readers(readers: Any) -> str:
+    """What the directed heads do, in words."""
+    found: dict[str, list[str]] = {}
+    for one in readers:
+        behind = f" {one.offset} behind" if one.offset else ""
+        source = "" if one.query == "end" else f" from {-1 - int(one.query)} before the last token"
+        found.setdefault(f"{'copy' if one.copies else 'suppress'} what they read{behind}{source}", []).append(str(one.head))
+    return "; ".join(f"{', '.join(heads)} {what}" for what, heads in found.items())
 
 
 def _summed(edits: Any) -> Any:

@@ -16,8 +16,8 @@
 4. **Published edit** (``interp.discovery.inhibition_edit``): in the second task the last row of attention of the first
    task's inhibition heads and negative movers is set to the wrong answers' places. If they keep movers away from what they
    attend to, it raises the metric, and the right one's place lowers it; random heads of the same layers do neither.
-5. **Edit derived from the circuit** (``interp.discovery.redirect``): the heads of each circuit that read the answers from
-   the last token, directed at one answer or the other, in their own task and in the other one.
+5. **Edit derived from the circuit** (``interp.discovery.redirect``): the heads of each circuit that read the answers,
+   directed at one answer or the other, in their own task; and the same heads in the other one.
 
 4 and 5 are *oracle edits*: they are told the answer, so they show what heads can do, not how to repair a model.
 
@@ -115,7 +115,7 @@ class Reuse:
 
 
 def reuse(model: Any, given: Mapping[str, Batch] | Sequence[str], *, n: int = 16, seed: int = 0, share: float = 0.02,
-          at_least: int = 4, smallest: float = 0.01, n_edited: int = 4, n_random: int = 5,
+          at_least: int = 8, smallest: float = 0.01, n_edited: int = 8, n_random: int = 5,
           circuits: Mapping[str, Circuit] | None = None, test: Mapping[str, Batch] | None = None,
           progress: bool | None = None) -> Reuse:
     """The whole study on two tasks: circuits by stages, overlap, swap, and both edits.
@@ -160,13 +160,14 @@ def reuse(model: Any, given: Mapping[str, Batch] | Sequence[str], *, n: int = 16
     else:
         notes.append(f"no head of {first} works against the answer or through the movers' queries: the published edit has "
                      "nothing to edit")
+    directed = _directed(model, batches, others, found, n_edited, smallest, n_random, spared, seed, notes)
     swapped = None
     if common.shared:
+        shared = [node.as_head() for node in common.shared]
         only = {name: [node.as_head() for node in some] for name, some in zip(batches, common.only, strict=True)}
-        swapped = swap(model, others, [node.as_head() for node in common.shared], only=only, seed=seed)
+        swapped = swap(model, others, shared, only=only, positions=_places(directed, shared), seed=seed)
     else:
         notes.append("the circuits share no head: there is nothing to swap")
-    directed = _directed(model, batches, others, found, n_edited, smallest, n_random, spared, seed, notes)
     told = {"study": "reuse", "options": {"share": share, "at_least": at_least, "smallest": smallest, "n_edited": n_edited,
                                           "n_random": n_random, "seed": seed},
             "model": model.provenance_dict(), "prompts": {name: batch.provenance_dict() for name, batch in batches.items()},
@@ -191,20 +192,31 @@ def prompts_of(model: Any, names: Sequence[str], n: int, seed: int) -> tuple[dic
 def _directed(model: Any, batches: Mapping[str, Batch], others: Mapping[str, Batch], circuits: Mapping[str, Circuit],
               n_edited: int, smallest: float, n_random: int, spared: set[Head], seed: int, notes: list[str]
               ) -> dict[tuple[str, str], Redirect]:
-    """The edit derived from each circuit, in its own task and in the other one."""
+    """The edit derived from each circuit, in its own task, and of the same heads in the other one."""
     found = dict[tuple[str, str], Redirect]()
     for name, circuit in circuits.items():
-        readers = None
+        heads: Sequence[Head] = circuit.heads()
         for task in (name, *(other for other in batches if other != name)):
             try:
-                one = redirect(model, batches[task], circuit.heads(), test=others[task], readers=readers, seed=seed,
-                               n_heads=n_edited, smallest=smallest, n_random=n_random, spared=spared,
-                               watched=circuits[task].heads())
+                one = redirect(model, batches[task], heads, test=others[task], n_heads=n_edited, smallest=smallest,
+                               n_random=n_random, watched=circuits[task].heads(), spared=spared, seed=seed)
             except InterpError as error:
                 notes.append(f"heads of {name} were not directed in {task}: {error.true}")
                 break
             if not one.readers:
-                notes.append(f"no head of {name}'s circuit reads the answers from the last token: none was directed")
+                notes.append(f"no head of {name}'s circuit{'' if task == name else ' that was directed there'} reads the "
+                             f"answers of {task}: none was directed")
                 break
-            readers, found[name, task] = one.readers, one
+            found[name, task] = one
+            heads = [reader.head for reader in one.readers]
+    return found
+
+
+def _places(directed: Mapping[tuple[str, str], Redirect], shared: Sequence[Head]) -> dict[str, str | int]:
+    """Of each task, from where most of the shared heads read the answers."""
+    found = {}
+    for (circuit, task), one in directed.items():
+        queries = [reader.query for reader in one.readers if reader.head in shared]
+        if circuit == task and queries:
+            found[task] = max(queries, key=queries.count)
     return found
