@@ -140,7 +140,7 @@ def test_marimo(tab, folder):
     """The same two views in marimo: drawn, linked, heard by Python."""
     pytest.importorskip("marimo", reason="needs marimo")
     (folder / "chosen.txt").unlink(missing_ok=True)
-    words = ["marimo", "run", "linked.py", "--headless", "--no-token", "--port", "PORT", "--skip-update-check"]
+    words = ["marimo", "run", "linked.py", "--headless", "--no-token", "--port", "PORT"]
     with served(words, folder, "/health") as address:
         tab.goto(address)
         grid, attention = tab.locator(".iw").nth(0), tab.locator(".iw").nth(1)
@@ -161,7 +161,7 @@ def test_a_frozen_notebook_exported_to_html_draws_without_a_network(chromium, fo
     still, kept, bare = frozen(done)
     assert (kept, bare) == (2, 0)
     assert len(json.dumps(still)) < 1_000_000
-    text, _ = nbconvert.HTMLExporter().from_notebook_node(nbformat.from_dict(still))
+    text, _ = nbconvert.HTMLExporter().from_notebook_node(nbformat.reads(json.dumps(still), as_version=4))
     path = folder / "linked.html"
     path.write_text(text)
     context = chromium.new_context(offline=True)
