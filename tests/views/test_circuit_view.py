@@ -144,6 +144,16 @@ def tab(chromium, tmp_path_factory):
     context.close()
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_trouble_for_readers_of_the_screen(tab, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    page = tab("small")
+    page.evaluate(f"{STATE}.update({{theme: '{theme}', sel: [[0, 1]], edge: 'L0H1->L1H2<k>'}})")
+    found = axe.Axe().run(page).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+
+
 def get(page, name: str):
     return page.evaluate(f"{STATE}.get('{name}')")
 

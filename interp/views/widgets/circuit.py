@@ -200,7 +200,7 @@ def _said(method: str, metric: Any, task: Any) -> str:
     parts = [f"scores by {method}" if method else "scores", f"in units of {str(metric).replace('_', ' ')}" if metric else "",
              f"mean of {plural(int(told['n']), 'prompt')}" + (f" of {told['name']}" if told.get("name") else "")
              if told.get("n") else ""]
-    return ", ".join(part for part in parts if part)
+    return ", ".join(part for part in parts if part) if any(parts[1:]) or method else ""
 
 
 def _judged(judged: Mapping[str, Any], made: Mapping[str, Any], edges: int) -> dict[str, Any]:

@@ -59,7 +59,7 @@ export function graphLayout(nodes, heads, width) {
   const rowY = new Map();
   let y = 26;
   for (let row = top; row >= bottom; row--) {
-    if (row < top) y += busy(row) ? tall : 20;
+    if (row < top) y += !busy(row) ? 20 : busy(row + 1) || rows.has(row + 0.5) ? tall : 44;
     rowY.set(row, y);
   }
   const xs = new Float64Array(nodes.length);

@@ -342,4 +342,10 @@ export function circuitPanel(link, root) {
   });
   link.drawn(["payloads", "header"], draw);
   link.drawn(["threshold"], keep);
+  const row = ({ name: edge, score, low, high }) => [edge, score, low, high, data.places[edge] ?? ""];
+  return {
+    name: "circuit",
+    title: () => data?.name ?? circuitTitle,
+    rows: () => [["edge", "score", "low", "high", "at"], ...graph.edges.filter((_, j) => drawing.isKept(j)).map(row)],
+  };
 }

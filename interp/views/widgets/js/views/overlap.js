@@ -358,4 +358,12 @@ export function overlapPanel(link, root) {
   });
   link.drawn(["payloads", "header"], draw);
   link.drawn(["task", "sel"], pick);
+  const row = (kind) => ({ a, b, shared, union: both, value, chance, p: sure, weighted }) => [kind, data.tasks[a], data.tasks[b], shared,
+    both, value, chance, sure, weighted?.value, weighted?.chance, weighted?.p];
+  return {
+    name: "overlap",
+    title: () => (data ? `overlap of ${data.tasks.length} circuits` : overlapTitle),
+    rows: () => [["unit", "task", "other task", "shared", "in either", "jaccard", "by chance", "p (Holm)", "weighted", "weighted by chance", "weighted p (Holm)"],
+      ...Object.entries(data?.units ?? {}).flatMap(([kind, found]) => found.pairs.map(row(kind)))],
+  };
 }
