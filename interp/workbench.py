@@ -3,7 +3,7 @@
 The views know no model; here is where one is read for them, a prompt at a time and only when it is looked at.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import zip_longest
 from typing import Any
@@ -15,6 +15,7 @@ from interp.core.head import Head
 from interp.core.scores import HeadScores
 from interp.views.widgets import circuit as graphs
 from interp.views.widgets.head_metric import head_metrics
+from interp.views.widgets.live import Live
 from interp.views.widgets.pattern_set import Layer, PatternSet, TokenRow, pattern_set
 from interp.views.widgets.prompt_pairs import prompt_pairs
 from interp.views.widgets.retrieval import NeedleRun, Retrieval
@@ -42,8 +43,10 @@ def workbench(shown: Any = None, batch: Any = None, *, state: HeadState | None =
         state: of another view, to be linked with; then no model, batch or option of ``head_state`` is given.
         options: as in ``head_state``; and by the name of a further view (``patching``, ``circuit``, ``overlap``,
             ``scatter``, ``retrieval``, ``training``) what its function of ``interp.views`` takes first, to show it as a tab;
-            ``scatter=True`` takes the metrics that there are.
+            ``scatter=True`` takes the metrics that there are. With a model and a batch there is a live tab too (see
+            ``live_view``); ``live=False`` leaves it out.
     """
+    live = options.pop("live", None)
     given = {kind: options.pop(kind) for kind in further() if kind in options}
     payloads = {kind: import_module(f"interp.views.widgets.{kind}").payload(value) for kind, value in given.items()}
     if state is None and shown is None and payloads and not options.get("scores"):
@@ -62,7 +65,30 @@ def workbench(shown: Any = None, batch: Any = None, *, state: HeadState | None =
         state.threshold = float(options.get("threshold", payloads["circuit"]["start"]))
         if hasattr(shown, "stacks") and batch is not None:
             measure_kept(state, shown_circuit, shown, batch, scores=scores)
+    _live(state, shown, batch, live)
     return Workbench(state)
+
+
+def live_view(model: Any, batch: Any, *, state: HeadState | None = None, **options: Any) -> Live:
+    """The live view alone: a prompt to edit, and interventions on the selected heads, with their effect on the next token
+    and on the batch's metric. Takes what ``workbench`` takes of a model; ``state`` must be of this model and batch."""
+    state = state or head_state(model, batch, **options)
+    _live(state, model, batch, True)
+    return Live(state)
+
+
+def _live(state: HeadState, model: Any, batch: Any, wanted: bool | None) -> None:
+    """Attach the live view; without being asked for only where there is a model and it can be run on such prompts."""
+    there = hasattr(model, "stacks") and batch is not None
+    if wanted is False or (wanted is None and not there):
+        return
+    from interp import live
+
+    if not there:
+        raise InterpError("show live effects", "there is no model to run, or no batch", "give interp.load(...) and a batch")
+    if wanted or not live.possible(model, batch, state.header["attention"]):
+        stack = model.stack(state.header["attention"])
+        live.attach(state, model, batch, lambda tokens: _reader(model, tokens.__getitem__, stack))
 
 
 def circuit_graph(shown: Any, state: HeadState | None = None, *, model: Any = None, batch: Any = None, scores: Any = None,
@@ -161,6 +187,8 @@ def head_state(shown: Any = None, batch: Any = None, *, scores: Any = None, toke
         patterns = model_patterns(shown, batch, attention=attention, prompts=prompts)
     else:
         given = {"keys": keys, "visible": visible, "group": group, "special": special, "source": source}
+        if shown is not None and batch is not None:
+            raise InterpError("show patterns that are arrays", "a batch was given beside them", "give tokens=, their texts")
         patterns = None if shown is None else pattern_set(shown, tokens, **given)
     return HeadState(patterns, head_metrics(scores), **traits)
 
@@ -192,18 +220,19 @@ def model_patterns(model: Any, batch: Any, *, attention: str | None = None, prom
     spans = tuple({name: (int(span[i, 0]) - start[i], int(span[i, 1]) - start[i]) for name, span in batch.spans.items()}
                   for i in range(count))
     source = f"{model.name} · {batch.task} · {count} of {batch.n} prompts, clean"
-    return PatternSet((stack.n_heads,) * stack.n_layers, rows, rows, _reader(model, batch, stack), stack.group,
+    read = _reader(model, lambda prompt: batch.subset([prompt]).clean, stack)
+    return PatternSet((stack.n_heads,) * stack.n_layers, rows, rows, read, stack.group,
                       stack.attention, spans, source, stack.learned_sink)
 
 
-def _reader(model: Any, batch: Any, stack: Any) -> Any:
+def _reader(model: Any, tokens: Callable[[int], Any], stack: Any) -> Callable[[int, int], Layer]:
     """(prompt, layer) -> its patterns; as many layers in a pass as fit, the last ``KEPT`` bytes of them kept."""
     kept: dict[tuple[int, int], Layer] = {}
 
     def read(prompt: int, layer: int) -> Layer:
         if (prompt, layer) not in kept:
-            one = batch.subset([prompt])
-            size = stack.n_heads * int(one.clean.ids.shape[1]) ** 2 * 5
+            one = tokens(prompt)
+            size = stack.n_heads * int(one.ids.shape[1]) ** 2 * 5
             together = max(1, KEPT // (2 * size))
             layers = range(layer, min(stack.n_layers, layer + together))
             for number, found in zip(layers, _layers(model, one, stack.attention, layers), strict=True):
@@ -215,7 +244,7 @@ def _reader(model: Any, batch: Any, stack: Any) -> Any:
     return read
 
 
-def _layers(model: Any, batch: Any, attention: str, layers: Sequence[int]) -> list[Layer]:
+def _layers(model: Any, tokens: Any, attention: str, layers: Sequence[int]) -> list[Layer]:
     """Weights and visibility of some layers on one prompt, its padding cut off."""
     import torch
 
@@ -224,9 +253,9 @@ def _layers(model: Any, batch: Any, attention: str, layers: Sequence[int]) -> li
     from interp.models.sites import Site
 
     sites = [Site(what, layer, attention) for layer in layers for what in ("pattern", "scores")]
-    read = activations(model, batch, sites)
-    start = int(batch.clean.start[0])
-    real = slice(start, start + int(batch.clean.lengths[0]))
+    read = activations(model, tokens, sites)
+    start = int(tokens.start[0])
+    real = slice(start, start + int(tokens.lengths[0]))
     found = []
     for layer in layers:
         scores = read[Site("scores", layer, attention)][0, :, real, real]

@@ -7,7 +7,8 @@
 from importlib import import_module
 from typing import Any
 
-_ENTRIES = ("workbench", "head_grid", "attention_map", "token_strip", "head_state", "retrieval_data", "circuit_graph")
+_ENTRIES = ("workbench", "head_grid", "attention_map", "token_strip", "head_state", "retrieval_data", "circuit_graph",
+            "live_view")
 """Named here for the user, written in ``interp.workbench``, a layer above, which may also read them from a model."""
 
 _FURTHER = {"patching_map": "patching", "head_scatter": "scatter", "overlap_view": "overlap",

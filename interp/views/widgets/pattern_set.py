@@ -37,6 +37,7 @@ class PatternSet:
         spans: named token ranges (start, stop) of each prompt.
         source: one line that says where the patterns come from.
         learned_sink: whether rows may sum to less than one because a learned score takes part in the softmax.
+        marks: a word that tells a prompt from the others ("edited"), one for each prompt, mostly empty; or none at all.
     """
 
     heads: tuple[int, ...]
@@ -48,6 +49,7 @@ class PatternSet:
     spans: tuple[Mapping[str, tuple[int, int]], ...] = field(default=())
     source: str = ""
     learned_sink: bool = False
+    marks: tuple[str, ...] = ()
 
     @property
     def n_layers(self) -> int:

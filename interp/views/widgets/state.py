@@ -99,6 +99,19 @@ class HeadState(anywidget.AnyWidget):
         self._answers[kind] = to
         self.header = {**self.header, "answers": sorted(self._answers)}
 
+    def look(self, patterns: PatternSet, prompt: int) -> None:
+        """Look at a prompt of other patterns of the same heads: prompts were added to them, or changed."""
+        if patterns.heads != self.heads:
+            raise InterpError("look at other patterns", "they are of other heads", "give patterns of the same model")
+        with self.hold_sync():
+            self.patterns = patterns
+            if self.key >= len(patterns.keys[prompt].texts):
+                self.key = -1
+            if prompt == self.prompt:
+                self._show()
+            else:
+                self.prompt = prompt
+
     def _reply(self) -> None:
         kind, question = self.ask.get("kind"), self.ask.get("question")
         to = self._answers.get(str(kind))
@@ -159,13 +172,16 @@ class HeadState(anywidget.AnyWidget):
             rows, columns = seen.thumbnails.shape[2:]
             queries = patterns.queries[number]
             spans = patterns.spans[number] if patterns.spans else {}
+            marks = patterns.marks or ("",) * patterns.n_prompts
+            source = " · ".join(part for part in (patterns.source, marks[number] and f"{marks[number]} prompt") if part)
             header |= {
                 "thumb": {"rows": rows, "columns": columns, "block": seen.block},
                 "limit": seen.limit, "clipped": seen.clipped,
-                "rest": patterns.learned_sink, "source": patterns.source,
+                "rest": patterns.learned_sink, "source": source,
                 "prompt": {"queries": token_row(queries), "keys": token_row(patterns.keys[number]),
                            "spans": {name: list(span) for name, span in spans.items()}},
-                "prompts": [_preview(row) for row in patterns.queries] if patterns.n_prompts > 1 else [],
+                "prompts": [f"{mark}: {_preview(row)}" if mark else _preview(row)
+                            for mark, row in zip(marks, patterns.queries, strict=True)] if patterns.n_prompts > 1 else [],
             }
             if not 0 <= self.query < len(queries.texts):
                 self.query = len(queries.texts) - 1
