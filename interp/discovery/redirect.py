@@ -4,11 +4,12 @@
     found.readers      # heads that read the answers from the last token; whether they copy or suppress what they read
     found.edits        # answers before and after, beside what was predicted, and beside random heads of the same layers
 
-1. **Readers**, on ``batch``: each head's row of attention at the last token is put wholly on the right answer's place, then
-   on another candidate's (where they stand, or a token or two behind). ``gain`` = metric(right) − metric(other), the metric
-   being logit(right) − logit(other). A head with a gain above 0 *copies* what it reads, one below 0 *suppresses* it, as the
-   negative mover of Merullo et al. 2024 does. Where a later head of the circuit looks from the last token to a token at a
-   fixed distance, a *relay*, rows at the relay are tried too. The ``n_heads`` with the largest gains in size are edited.
+1. **Readers**, on ``batch``: heads that look from the last token at a candidate (any mention of it, or one or two tokens
+   behind, where heads that look back so far have put it) with ``LOOKS`` of their attention. Where a later head of the
+   circuit has most of its attention on a token at a fixed distance from the last, a *relay*, heads may look from there too.
+   Such a row is put wholly on the right answer's place, then on the other's: ``gain`` = metric(right) − metric(other), the
+   metric being logit(right) − logit(other). A head with a gain above 0 *copies* what it reads, one below 0 *suppresses* it,
+   as the negative mover of Merullo et al. 2024 does. The ``n_heads`` with the largest gains in size are edited.
 2. **Prediction**, before anything is edited together: for every prompt of ``batch`` the changes that the heads make one by
    one are added up; the answer is predicted to be the candidate that then leads.
 3. **Edit**, on ``test``: all of them at once, those that copy to one candidate, those that suppress to the other. In clean
@@ -33,6 +34,7 @@ from interp.core.head import Head
 from interp.core.intervals import bootstrap
 from interp.core.proportions import wilson
 from interp.discovery.candidates import OFFSETS, WHICH, Candidates, candidates, place
+from interp.discovery.controls import other_heads
 from interp.engine.forward import metric_values, run
 from interp.engine.intervention import Intervention, RowEdit
 from interp.engine.sweep import sweep
@@ -40,6 +42,8 @@ from interp.models.sites import Site
 from interp.tasks.batch import Batch
 from interp.tasks.metrics import Metric, metric_of
 
+LOOKS = 0.1
+"""Share of a row of attention, mean over prompts."""
 OTHER = Metric("other", "the other candidate is answered", "fraction",
                lambda logits, batch: (logits.argmax(1, keepdim=True) == batch.wrong.to(logits.device)).any(1).to(logits),
                differentiable=False)
@@ -122,36 +126,46 @@ def readers_of(model: Any, batch: Batch, heads: Sequence[Head], *, n_heads: int 
         raise InterpError("direct the attention of a circuit", "it has no heads", "give a circuit with heads")
     given = candidates(batch)
     whole = float(np.abs(metric_values(model, given.batch)).mean())
-    asked = [(head, query, offset) for query, below in _queries(model, given, heads).items() for head in heads
-             if head.layer < below for offset in OFFSETS]
-    lists = [(_pointed(head, which, offset, query),) for head, query, offset in asked for which in WHICH]
-    values = sweep(model, given.batch, lists, progress=False, may_be_identity=True).reshape(len(asked), 2, given.batch.n)
+    looks = _looks(model, given, heads)
+    lists = [(_pointed(head, which, offset, query),) for head, query, offset in looks for which in WHICH]
+    values = sweep(model, given.batch, lists, progress=False, may_be_identity=True).reshape(-1, 2, batch.n) if lists else (
+        np.zeros((0, 2, batch.n)))
     gains = values[:, 0] - values[:, 1]
     low, high = bootstrap(gains.T)
     rows, best = [], dict[Head, Reader]()
-    for (head, query, offset), gain, below, above in zip(asked, gains.mean(1), low, high, strict=True):
+    for ((head, query, offset), share), gain, below, above in zip(looks.items(), gains.mean(1), low, high, strict=True):
         one = Reader(head, query, offset, float(gain), float(below), float(above))
-        rows.append({"head": str(head), "from": str(query), "offset": offset, "gain": one.gain, "low": one.low,
-                     "high": one.high, "of the metric": one.gain / whole, "does": "copies" if one.copies else "suppresses"})
+        rows.append({"head": str(head), "from": str(query), "offset": offset, "looks": share, "gain": one.gain,
+                     "low": one.low, "high": one.high, "of the metric": one.gain / whole,
+                     "does": "copies" if one.copies else "suppresses"})
         if head not in best or abs(one.gain) > abs(best[head].gain):
             best[head] = one
     kept = [one for one in best.values() if abs(one.gain) >= smallest * whole and not one.low <= 0 <= one.high]
     return tuple(sorted(kept, key=lambda one: -abs(one.gain))[:n_heads]), pd.DataFrame(rows)
 
 
-def _queries(model: Any, given: Candidates, heads: Sequence[Head]) -> dict[str | int, int]:
-    """From where heads may read, and below which layer: the last token; and relays, tokens behind all candidates at a fixed
-    distance from the last, on which a head of a later layer has most of its attention there, on average."""
-    batch, end, found = given.batch, given.batch.clean.last, dict[str | int, int]({"end": model.n_layers})
-    behind = torch.stack([batch.spans[place(which, max(OFFSETS))][:, 1] for which in WHICH]).amax(0)
-    farthest = int((end - behind).min())
-    later = [head for head in heads if head.layer]
-    rows = run(model, batch, (), {Site("pattern", head.layer) for head in later}, may_be_identity=True).captured
-    for head in later:
-        row = rows[Site("pattern", head.layer)][torch.arange(batch.n), head.head, end.to(model.device)].cpu()
-        for distance in range(1, farthest + 1):
-            if float(row.gather(1, (end - distance)[:, None]).mean()) > 0.5:
-                found[-1 - distance] = max(head.layer, found.get(-1 - distance, 0))
+def _looks(model: Any, given: Candidates, heads: Sequence[Head]) -> dict[tuple[Head, str | int, int], float]:
+    """(head, query, offset) -> its attention from there to mentions of the candidates, so many tokens behind them."""
+    batch, at, ids = given.batch, torch.arange(given.batch.n), given.batch.clean.ids
+    rows = run(model, batch, (), {Site("pattern", head.layer) for head in heads}).captured
+    patterns = {head: rows[Site("pattern", head.layer)][:, head.head].cpu() for head in heads}
+    ends = batch.clean.last
+    farthest = int((ends - torch.stack([batch.spans[place(which, OFFSETS[-1])][:, 1] for which in WHICH]).amax(0)).min())
+    queries = dict[int, int]({0: model.n_layers})      # distance from the last token -> below which layer
+    for head, pattern in patterns.items():
+        for distance in range(1, farthest + 1) if head.layer else ():
+            if float(pattern[at, ends, ends - distance].mean()) > 0.5:
+                queries[distance] = max(head.layer, queries.get(distance, 0))
+    tokens = torch.stack([ids[at, batch.spans[place(which, 0)][:, 0]] for which in WHICH], dim=1)
+    mentions = (ids[:, :, None] == tokens[:, None]).any(2) & batch.clean.mask.bool()
+    found = {}
+    for distance, below in queries.items():
+        for head in (head for head in heads if head.layer < below):
+            row = patterns[head][at, ends - distance]
+            for offset in OFFSETS:
+                share = float((row[:, offset:] * mentions[:, : ids.shape[1] - offset]).sum(1).mean())
+                if share >= LOOKS:
+                    found[head, -1 - distance if distance else "end", offset] = share
     return found
 
 
@@ -171,8 +185,10 @@ def edit_table(model: Any, given: Candidates, readers: Sequence[Reader], predict
                n_random: int = 5, spared: Collection[Head] = (), seed: int = 0) -> pd.DataFrame:
     """Answers and metric without an edit, with the readers directed, and with random heads directed."""
     random, rows = np.random.default_rng(seed), list[dict[str, Any]]()
-    sets = [("circuit", tuple(readers)), *(("random", _others(model, readers, spared, random)) for _ in range(n_random))]
-    sets = [(kind, chosen) for kind, chosen in sets if chosen]
+    of, sets = {one.head: one for one in readers}, [("circuit", tuple(readers))]
+    for _ in range(n_random):
+        drawn = other_heads(model, list(of), spared, random)
+        sets += [("random", tuple(replace(of[head], head=other) for head, other in drawn))] if drawn else []
     metrics = [given.batch.metric, metric_of("accuracy"), OTHER]
     for on in ("clean", "corrupt") if given.on_both else ("clean",):
         base = np.stack([metric_values(model, given.batch, on=on, metric=metric) for metric in metrics])
@@ -218,20 +234,6 @@ def downstream(model: Any, given: Candidates, readers: Sequence[Reader], watched
 
 def _pointed(head: Head, which: str, offset: int, query: str | int) -> Intervention:
     return Intervention.at(head, "pattern", RowEdit({place(which, offset): 1.0}), positions=query)
-
-
-def _others(model: Any, readers: Sequence[Reader], spared: Collection[Head], random: np.random.Generator
-            ) -> tuple[Reader, ...]:
-    """As many other heads, each directed as the one that it stands for: of its layer, or the nearest layer that has any."""
-    drawn: list[Reader] = []
-    every = [Head(layer, head) for layer in range(model.n_layers) for head in range(model.stack(None).n_heads)]
-    for one in readers:
-        taken = {*(other.head for other in (*drawn, *readers)), *spared}
-        away = {head: abs(head.layer - one.head.layer) for head in every if head not in taken}
-        free = [head for head in away if away[head] == min(away.values())]
-        if free:
-            drawn.append(replace(one, head=free[int(random.integers(len(free)))]))
-    return tuple(drawn)
 
 
 def _row(on: str, heads: str, edit: str, base: np.ndarray, new: np.ndarray, who: Sequence[Reader]) -> dict[str, Any]:

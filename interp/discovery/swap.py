@@ -19,13 +19,13 @@ prompt, x the donor's role token and y those of other donors (but for the recipi
 3. **Verdict**: ``same``, if both tasks have the same role with the same sign and ``of ceiling`` is at least ``least`` both
    ways, its whole interval; ``different``, if roles or signs differ or one of the intervals lies wholly below; else
    ``undecided``; ``no effect``, where heads carry neither token at that position even at home.
-4. **Controls**: as many random heads of the same layers, and heads of one circuit alone.
+4. **Controls**: as many random heads of the same layers (or the nearest that have others), and heads of one circuit alone.
 
 Intervals are over recipients, for each head by itself. An output that is the same function of x in both tasks but is read by
 other heads for another purpose counts as the same. Interchange as in Geiger et al. 2021; across tasks: ours.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ from interp.core.head import Head
 from interp.core.intervals import bootstrap
 from interp.core.proportions import wilson
 from interp.discovery.candidates import WHICH, candidates, place
+from interp.discovery.controls import other_heads
 from interp.engine.forward import run
 from interp.engine.intervention import Intervention, Replace
 from interp.engine.prompts import selected, side, sides
@@ -57,8 +58,9 @@ class Swap:
     Attributes:
         table: a row per set of heads, donor and recipient task: ``heads``, ``kind`` (shared, all shared, only one task's,
             random), ``donor``, ``recipient``, ``role`` (that of these heads in the recipient's task), ``effect`` in logits
-            with its interval, ``of ceiling`` with its interval, ``agreement`` (share of recipients whose effect has the
-            sign that was predicted) with a Wilson interval, ``answered`` (share that answer as the donor would).
+            with its interval, ``of ceiling`` with its interval (of the controls: of all shared heads' ceiling; NaN of one
+            that cannot be told from 0), ``agreement`` (share of recipients whose effect has the sign that was predicted)
+            with a Wilson interval, ``answered`` (share that answer as the donor would).
         verdicts: a row per shared head, and one for all together.
     """
 
@@ -110,20 +112,23 @@ def swap(model: Any, batches: Mapping[str, Batch], heads: Sequence[Head], *,
     sets += [(f"only {name}", tuple(some)) for name, some in (only or {}).items() if some]
     spared = {head for _, some in sets for head in some}
     random = np.random.default_rng(seed)
-    sets += [("random", drawn) for _ in range(n_random) if (drawn := _random(model, heads, spared, random))]
+    drawn = [tuple(other for _, other in other_heads(model, heads, spared, random)) for _ in range(n_random)]
+    sets += [("random", some) for some in drawn if some]
     layers = sorted({head.layer for _, some in sets for head in some})
     n = min(batch.n for batch in batches.values())
     given = {name: _side(model, batch.subset(range(n)), layers, (positions or {}).get(name, "end"))
              for name, batch in batches.items()}
-    rows, verdicts, expected = list[dict[str, Any]](), list[dict[str, Any]](), dict[str, str]()
+    rows, verdicts, expected, whole = list[dict[str, Any]](), list[dict[str, Any]](), dict[str, str](), {}
     for kind, some in sets:
         found = {(donor, into): _swapped(model, given[donor], given[into], some) for donor in given
                  for into in given}
         roles = {name: _role(found[name, name][0]) for name in given}
         if kind == "all shared":
-            expected = {name: role or ROLES[0] for name, role in roles.items()}
+            expected, whole = {name: role or ROLES[0] for name, role in roles.items()}, found
         told = {name: roles[name] or expected[name] for name in given} if kind == "shared" else expected
-        of = [_row(kind, some, donor, into, told[into], found) for donor, into in found]
+        homes = found if kind == "shared" else whole
+        of = [_row(kind, some, donor, into, told[into], found[donor, into], homes[into, into][0][told[into]])
+              for donor, into in found]
         rows += of
         if kind in ("shared", "all shared"):
             verdicts.append(_verdict(kind, some, of, roles, found, least))
@@ -195,19 +200,20 @@ def _role(effects: Mapping[str, np.ndarray]) -> str | None:
     return None if np.abs(effects[role]).max() < SILENT or low[0] <= 0 <= high[0] else role
 
 
-def _row(kind: str, heads: Sequence[Head], donor: str, into: str, role: str, found: Mapping) -> dict[str, Any]:
-    effect, answered = found[donor, into][0][role], found[donor, into][1]
-    ceiling = found[into, into][0][role]
+def _row(kind: str, heads: Sequence[Head], donor: str, into: str, role: str, found: tuple[Mapping, np.ndarray],
+         ceiling: np.ndarray) -> dict[str, Any]:
+    effect, answered = found[0][role], found[1]
     low, high = bootstrap(effect[:, None])
-    silent = np.abs(ceiling).max() < SILENT
+    least, most = bootstrap(ceiling[:, None])
+    silent = np.abs(ceiling).max() < SILENT or least[0] <= 0 <= most[0]
     share = float("nan") if silent else float(effect.mean() / ceiling.mean())
     below, above = (np.full(1, np.nan),) * 2 if silent else bootstrap(effect[:, None], ceiling[:, None])
     agreement = float((effect * np.sign(ceiling.mean()) > 0).mean())
-    least, most = wilson(agreement, len(effect))
+    least, most = map(float, wilson(agreement, len(effect)))
     return {"heads": ", ".join(map(str, heads)), "kind": kind, "donor": donor, "recipient": into, "role": role,
             "effect": float(effect.mean()), "low": float(low[0]), "high": float(high[0]), "of ceiling": share,
             "of ceiling low": float(below[0]), "of ceiling high": float(above[0]), "agreement": agreement,
-            "agreement low": float(least), "agreement high": float(most), "answered": float(answered.mean())}
+            "agreement low": least, "agreement high": most, "answered": float(answered.mean())}
 
 
 def _verdict(kind: str, heads: Sequence[Head], rows: Sequence[Mapping], roles: Mapping[str, str | None], found: Mapping,
@@ -225,14 +231,3 @@ def _verdict(kind: str, heads: Sequence[Head], rows: Sequence[Mapping], roles: M
             for name, role in roles.items()}
     return {"heads": ", ".join(map(str, heads)), "kind": kind} | told | {
         f"{row['donor']} into {row['recipient']}": row["of ceiling"] for row in crossed} | {"verdict": verdict}
-
-
-def _random(model: Any, heads: Sequence[Head], spared: Collection[Head], random: np.random.Generator) -> tuple[Head, ...]:
-    """As many heads of the same layers, none of ``spared``; fewer, or none, where a layer has no others."""
-    drawn: list[Head] = []
-    for head in heads:
-        free = [one for one in (Head(head.layer, h) for h in range(model.stack(None).n_heads))
-                if one not in spared and one not in drawn]
-        if free:
-            drawn.append(free[int(random.integers(len(free)))])
-    return tuple(drawn)
