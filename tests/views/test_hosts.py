@@ -19,7 +19,8 @@ import pathlib
 import numpy as np
 import interp.views as views
 
-state = views.head_state(np.load("patterns.npy"), [f" w{i}" for i in range(12)], scores={"effect": np.load("effect.npy")})
+tokens = [f" w{i}" for i in range(12)]
+state = views.head_state(np.load("patterns.npy"), tokens=tokens, scores={"effect": np.load("effect.npy")})
 state.observe(lambda change: pathlib.Path("chosen.txt").write_text(" ".join(map(str, state.selected))), "sel")
 """
 GRID, MAP, CHOICE = "views.head_grid(state=state)", "views.attention_map(state=state)", 'state.selected = "L0H2"'

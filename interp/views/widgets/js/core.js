@@ -107,6 +107,14 @@ export function weightText(code, bits) {
   return slack < 0.0005 ? weight.toFixed(3) : `${weight.toFixed(3)} ±${slack.toFixed(3)}`;
 }
 
+/** The weight of a code, rounded to what is known of it, and how far off it may be; null where there is none. */
+export function known(code, bits) {
+  if (code === MASKED || code === UNDEFINED) return [null, null];
+  const top = bits === 16 ? 65533 : 253;
+  const weight = ((code - 2) / top) ** 2;
+  return [Number(weight.toFixed(bits === 16 ? 5 : 3)), Number((Math.sqrt(weight) / top + 0.25 / top ** 2).toPrecision(2))];
+}
+
 const PREFIX = { self: "", encoder: "enc.", cross: "cross.", vision: "vis." };
 
 export const headName = (layer, head, attention = "self") => `${PREFIX[attention] ?? ""}L${layer}H${head}`;

@@ -235,9 +235,13 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 30000);
 }
 
-/** Give a panel its export: a button with a menu, and the key e. `given`: what the panel says of itself: name, title, rows. */
+/** Give a panel its export: a button with a menu, and the key e; and let the keyboard into what scrolls. */
 export function exportable(link, root, given = {}) {
   const name = given?.name ?? root.getAttribute("aria-label") ?? "view";
+  for (const box of root.querySelectorAll(".iw-table, .iw-scroll")) {
+    if (box.classList.contains("iw-scroll") && box.querySelector("[tabindex='0']")) continue;
+    for (const [key, value] of Object.entries({ tabindex: "0", role: "region", "aria-label": `table of ${name}` })) box.setAttribute(key, value);
+  }
   const there = root.querySelector(".iw-tools");
   const tools = there ?? make("div", { class: "iw-tools" });
   if (!there) root.prepend(tools);

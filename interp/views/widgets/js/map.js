@@ -1,6 +1,6 @@
 // One head's attention: rows are queries (first on top), columns keys; masked cells hatched, the first key on a scale of its own.
 
-import { MASKED, UNDEFINED, columnOf, columnSpan, headLimit, headName, lut, mapLayout, number, poolMax, row,
+import { MASKED, UNDEFINED, columnOf, columnSpan, headLimit, headName, known, lut, mapLayout, number, poolMax, row,
   rowOf, rowSpan, sinkShare, thinned, tokenSentence, troubles, weightText } from "./core.js";
 import { choice, fit, hatch, make } from "./base.js";
 
@@ -299,16 +299,16 @@ export function mapPanel(link, root) {
 
   /** Every weight that is not masked; of very long prompts those of the chosen query. */
   function rows() {
-    const out = [["head", "query", "query index", "key", "key index", "weight"]];
+    const out = [["head", "query", "query index", "key", "key index", "weight", "off by at most"]];
     if (!full) return out;
-    const { codes, columns, block, table: weights } = full;
+    const { codes, columns, block, bits } = full;
     const one = Math.max(0, rowOf(link.get("query"), block));
     const [from, to] = codes.length > MOST_CELLS ? [one, one + 1] : [0, full.rows];
     for (let i = from; i < to; i++) {
       for (let j = 0; j < columns; j++) {
         const code = codes[i * columns + j];
         const [query, key] = [rowSpan(i, block, labelsOf("queries").length)[0], columnSpan(j, block, labelsOf("keys").length)[0]];
-        if (code !== MASKED) out.push([name(link.looked), labelsOf("queries")[query], query, labelsOf("keys")[key], key, weights[code]]);
+        if (code !== MASKED) out.push([name(link.looked), labelsOf("queries")[query], query, labelsOf("keys")[key], key, ...known(code, bits)]);
       }
     }
     return out;

@@ -1,6 +1,6 @@
 // The token strip: the prompt as text, shaded by what the chosen query attends to, or by who attends to the chosen key.
 
-import { column, columnOf, css, headName, inkOn, mix, row, rowOf, weightText } from "./core.js";
+import { column, columnOf, css, headName, inkOn, known, mix, row, rowOf, weightText } from "./core.js";
 import { choice, make } from "./base.js";
 
 const MOST = 2000;
@@ -158,8 +158,8 @@ export function stripPanel(link, root) {
 
   function rows() {
     const { code, full, weights } = line.ready ?? {};
-    return [["token", "index", "weight"], ...(link.header.prompt ? tokens().labels : []).map((label, i) => [label, i,
-      weights ? full.table[code(i)] : null])];
+    return [["token", "index", "weight", "off by at most"], ...(link.header.prompt ? tokens().labels : []).map((label, i) => [label, i,
+      ...(weights ? known(code(i), full.bits) : [null, null])])];
   }
   return { name: "tokens", rows };
 }
