@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from graph_examples import HOSTILE, several
 
-from interp.core.circuit import Circuit, Node
+from interp.core.circuit import Circuit, Edge, Node
 from interp.core.errors import InterpError
 from interp.core.overlap import overlap
 from interp.core.universe import Shape, universe
@@ -48,6 +48,20 @@ def test_the_union_tells_what_belongs_to_which():
     assert edges["L0H1", "L1H2", "k"] == [0, 1]
     assert edges["embed", "L2H1", "v"] == [1]
     assert [len(some) for *_, some in data["edges"]] == [2, 2, 2, 1, 1, 1, 1]
+
+
+def test_mlps_count_as_nodes_and_weights_need_every_score():
+    edges = ["embed->L0H1.v", "L0H1->mlp2.mlp", "mlp2->logits.out"]
+    told = {"shape": Shape(3, 12).record(), "scores": dict.fromkeys(edges, 2.0)}
+    one = Circuit(edges=tuple(map(Edge.parse, edges)), provenance=told)
+    other = Circuit(edges=tuple(map(Edge.parse, edges[:2])), provenance=told)
+    units = payload({"one": one, "other": other})["units"]
+    assert list(units) == ["heads", "nodes", "edges"]
+    assert (units["nodes"]["n"], units["nodes"]["pairs"][0]["value"]) == (39, 1.0)
+    assert units["nodes"]["pairs"][0]["weighted"]["value"] == pytest.approx(0.5 / 1.5)
+    assert units["edges"]["pairs"][0]["value"] == 2 / 3
+    part = replace(one, provenance={**told, "scores": {edges[0]: 2.0}})
+    assert not payload({"one": one, "part": part})["units"]["nodes"]["weighted"]
 
 
 def test_without_scores_or_edges_heads_alone_are_compared():

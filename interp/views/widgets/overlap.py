@@ -55,9 +55,9 @@ def payload(shown: Any, *, shape: Shape | None = None) -> dict[str, Any]:
     circuits, told = _circuits(shown)
     shape = shape or told or Shape.of_circuits(*circuits.values())
     heads = [shape.n_heads] * shape.n_layers
-    units = ["heads"] + (["edges"] if all(one.edges for one in circuits.values()) else [])
-    if not any(one.heads() for one in circuits.values()):
-        units = units[1:] or units
+    kinds = {node.kind for one in circuits.values() for node in one.nodes}
+    there = {"heads": "head" in kinds, "nodes": "mlp" in kinds, "edges": all(one.edges for one in circuits.values())}
+    units = [unit for unit, shown in there.items() if shown] or ["heads"]
     compared = {unit: _unit(circuits, universe(shape, unit)) for unit in units}
     return {"heads": heads, "tasks": list(circuits), "units": compared, **_union(circuits, heads, shape)}
 
@@ -127,11 +127,16 @@ def _unit(circuits: Mapping[str, Circuit], among: Universe) -> dict[str, Any]:
 
 
 def _weights(circuit: Circuit, among: Universe) -> dict[Any, float]:
-    """Sizes of the scores of a circuit's edges, or of a head the sum over its edges; empty where the circuit tells none."""
+    """Sizes of the scores of a circuit's edges, or of nodes the sums over the edges out of them; empty where the circuit
+    does not tell the scores of all its edges."""
     found: dict[Any, float] = {}
-    for edge, (score, *_) in told_scores(circuit).items():
-        for item in among.shape.plain(edge) if among.unit == "edges" else [edge.source] * (edge.source.kind == "head"):
-            found[item] = found.get(item, 0.0) + abs(score)
+    told = told_scores(circuit)
+    if len(told) < len({(unplaced(edge.source), unplaced(edge.target), edge.input) for edge in circuit.edges}):
+        return found
+    for edge, (score, *_) in told.items():
+        for item in among.shape.plain(edge) if among.unit == "edges" else [edge.source]:
+            if item in among.strata:
+                found[item] = found.get(item, 0.0) + abs(score)
     return found
 
 

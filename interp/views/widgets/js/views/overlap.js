@@ -132,7 +132,8 @@ export function overlapPanel(link, root) {
     if (!table.hidden) list();
   }
 
-  const alike = () => (unit === "edges" ? "as many edges between the same layers" : `as many ${unit} in each layer`);
+  const alike = () => ({ edges: "as many edges between the same layers", heads: "as many heads in each layer",
+    nodes: "as many heads in each layer and as many MLPs" })[unit];
   const shortNames = () => data.tasks.map(spaced);
 
   function sentence(pair, weighted) {
@@ -182,7 +183,7 @@ export function overlapPanel(link, root) {
     focusCell(spot, false);
     gridLegend.replaceChildren(
       make("span", {}, `below the diagonal: Jaccard of ${unit} (shared / in either), colour 0`, make("i", { class: "iw-bar", style: `background:linear-gradient(90deg,${stops.join(",")})` }), "1"),
-      ...(weighted ? [make("span", {}, `above: weighted by the size of scores${unit === "heads" ? " (of a head: summed over its edges)" : ""}, Σ min / Σ max`)] : []),
+      ...(weighted ? [make("span", {}, `above: weighted by the size of scores${unit !== "edges" ? " (of a node: summed over the edges out of it)" : ""}, Σ min / Σ max`)] : []),
       make("span", {}, `tick and “chance”: mean of random circuits with ${alike()}, of ${n.toLocaleString("en")} (exact${weighted ? `; weights: ${draws} random exchanges within layers` : ""})`),
       make("span", {}, `p: of sharing as much by chance, Holm-corrected for ${plural(pairs.length, "pairs")}; bold: below ${SURE}`));
   }
