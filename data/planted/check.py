@@ -4,8 +4,8 @@ Writes ``figures`` into ``<name>.json`` and the circuits into ``circuits/planted
 ``<name>.<ablation>.json``, what trying edge after edge leaves, as for the compiled programs (``data/compiled/truth.py``, the
 same slow path in float64) but for the tolerance: weights that are trained do nothing exactly, so an edge stays out if the
 logit difference changes on no prompt by more than a part (``TOLERANCE``) of what separates clean and corrupted prompts on
-average. ``provenance`` of the planted circuit says where the two differ, how much the strongest edge outside of it moves by
-itself, and how much all of them move together.
+average. ``provenance`` of the planted circuit says where the two differ, what a finer tolerance leaves besides, how much the
+strongest edge outside of it moves by itself, and how much all of them move together.
 
 Figures, on prompts that were never trained on (``held_out``), of pairs whose outputs differ: ``accuracy``, share of prompts
 whose output at the last token is the program's (of a number: nearest to it among the multiples of 1 / length); ``iia``,
@@ -37,7 +37,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "compiled"))
 from train import CIRCUITS, HERE, circuit_of, held_out
 from truth import ABLATIONS, Slow, truth
 
-N, SEED, TOLERANCE, SETS = 256, 30, 0.05, 16
+N, SEED, TOLERANCE, SETS = 256, 30, 0.1, 16
+FINER = (0.05, 0.02, 0.01)
 Edge = tuple[str, str]
 
 
@@ -140,6 +141,7 @@ def circuits(made: Planted) -> dict[str, Circuit]:
     gap = _mean(abs(a - b) for a, b in zip(*_metrics(made, pairs), strict=True))
     found = {how: truth(made, how, TOLERANCE * gap) for how in ABLATIONS}
     kept = {how: [str(edge) for edge in circuit.edges] for how, circuit in found.items()}
+    finer = {f"{part:.0%}": truth(made, "resample", part * gap) for part in FINER}
     facts = {
         "planted": f"interchange-intervention training on edges, with those of {made.program}: data/planted/train.py",
         "gap": round(gap, 4), "tolerance": f"{TOLERANCE:.0%} of the gap, on every prompt",
@@ -149,6 +151,8 @@ def circuits(made: Planted) -> dict[str, Circuit]:
         "trying every edge": {how: {"needed besides": [name for name in names if name not in planted],
                                     "not needed": [name for name in planted if name not in names]}
                               for how, names in kept.items()},
+        "resample at a finer tolerance, besides": {
+            part: [str(edge) for edge in circuit.edges if str(edge) not in planted] for part, circuit in finer.items()},
     }
     roles = {new: f"{old} of {made.program}" for old, new in made.alignment.items()}
     ends = sorted({node for edge in planted for node in (edge.split("->")[0], edge.split("->")[1].rsplit(".", 1)[0])})

@@ -51,9 +51,10 @@ class Plan:
 
 
 PLANS = {
-    "reverse": Plan("compiled-reverse", {"L2H0": "L1H2"}, 2000, 2e-3),
-    "share": Plan("compiled-share", {"mlp0": "mlp0", "L1H0": "L1H1"}, 3000, 4e-3),
-    "rarer": Plan("compiled-rarer", {"L0H0": "L0H3", "mlp0": "mlp0", "L1H0": "L1H1", "mlp1": "mlp1"}, 5000, 2e-3),
+    "reverse": Plan("compiled-reverse", {"L2H0": "L1H2"}, 1500, 1.5e-3),
+    "share": Plan("compiled-share", {"mlp0": "mlp0", "L1H0": "L1H1"}, 3000, 3e-3),
+    "same": Plan("compiled-same", {"L0H0": "L0H2", "mlp0": "mlp0"}, 2500, 1e-3),
+    "rarer": Plan("compiled-rarer", {"L0H0": "L0H3", "mlp0": "mlp0", "L1H0": "L1H1", "mlp1": "mlp1"}, 5000, 1e-3),
 }
 
 
@@ -98,8 +99,8 @@ def train(plan: Plan, seed: int = SEED) -> tuple[dict[str, Tensor], PlainConfig]
     at_high, at_low = [high.index(edge) for edge in edges], [low.index(aligned) for aligned in edges.values()]
     words = torch.tensor([program.vocabulary.index(word) for word in program.tokens])
     outputs = torch.tensor([word.startswith("=") for word in program.vocabulary])
-    adam = torch.optim.Adam(weights.values(), lr=plan.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, plan.rate, plan.steps)
+    adam = torch.optim.Adam(weights.values(), lr=plan.rate, betas=(0.9, 0.98))      # a sudden gradient takes no leap
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, plan.rate, plan.steps, cycle_momentum=False)
 
     def draw() -> Tensor:
         drawn = words[torch.randint(len(words), (3 * BATCH, program.length), generator=random)]
