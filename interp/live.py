@@ -29,7 +29,7 @@ from interp.views.widgets.pattern_set import Layer, TokenRow
 from interp.views.widgets.state import HeadState
 from interp.views.widgets.view import attached
 
-PROMPTS = 64
+PROMPTS = 32
 """Prompts of the batch that the metric is measured on."""
 TOP = 8
 """Tokens of the largest logits that are listed, before and after each."""

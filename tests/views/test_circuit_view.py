@@ -135,7 +135,7 @@ def tab(chromium, tmp_path_factory):
         page.asked.clear()
         page.wrong.clear()
         page.goto((place / f"{name}.html").as_uri())
-        page.wait_for_function(STATE)
+        page.wait_for_selector(".iw-voice", state="attached")
         assert page.asked == [(place / f"{name}.html").as_uri()]
         assert page.wrong == []
         return page

@@ -211,7 +211,7 @@ def tab(chromium, folder):
         page.asked.clear()
         page.wrong.clear()
         page.goto((folder / f"{name}.html").as_uri())
-        page.wait_for_function(STATE)
+        page.wait_for_selector(".iw-voice", state="attached")
         return page
 
     yield show

@@ -102,7 +102,7 @@ def page(chromium, tmp_path_factory):
     opened.on("console", lambda message: opened.wrong.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
     opened.goto(path.as_uri())
-    opened.wait_for_function(STATE)
+    opened.wait_for_selector(".iw-voice", state="attached")
     yield opened
     context.close()
 

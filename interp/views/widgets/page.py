@@ -1,4 +1,4 @@
-"""A view as one HTML file: the same scripts, the data compressed inside, no request, no network."""
+"""A view as one HTML file: the same scripts and the data, compressed inside, no request, no network."""
 
 import base64
 import gzip
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from interp.core.errors import InterpError
 from interp.core.files import write_text
 from interp.views.widgets import packing, sources
 from interp.views.widgets.state import HeadState
@@ -18,6 +17,23 @@ ALL_HEADS = 8_000_000
 SECURITY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 TRAITS = ("header", "sel", "hover", "query", "key", "metric", "grid", "sink", "scale", "theme", "prompt", "request", "edge",
           "task", "step", "threshold", "payloads")
+LIVE = ("live",)
+"""Views that draw nothing without Python: a page of several has no tab for them."""
+SAFE = str.maketrans("<>&", ",.:")
+"""Base 85 in letters that stand for themselves in HTML and JSON; ``js/page.js`` reads it."""
+START = """const unpacked = async () => {
+const raw = Uint8Array.from(atob(CODE), (letter) => letter.charCodeAt(0));
+return new Response(new Blob([raw]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+};
+unpacked().then((code) => {
+const script = document.createElement("script");
+script.type = "module";
+script.textContent = code;
+document.body.append(script);
+}).catch((error) => {
+document.getElementById("here").textContent = `This browser cannot draw the page: ${error.message}`;
+});
+"""
 
 
 def page(state: HeadState, view: str, *, title: str = "Attention heads", largest: int = ALL_HEADS) -> str:
@@ -27,36 +43,36 @@ def page(state: HeadState, view: str, *, title: str = "Attention heads", largest
     says of each head that it lacks that it does.
     """
     heads, blob = _heads(state, largest)
-    total = sum(state.heads)
-    drawn = len(heads) == total and all(one["key"]["block"] == 1 for one in heads.values())
+    total, kept = sum(state.heads), sum(len(one["heads"]) for one in heads)
+    drawn = kept == total and all(one["key"]["block"] == 1 for one in heads)
     buffers = {"sinks": state.sinks, "table": state.table, "heads": blob}
     if not drawn:  # else the page pools them itself
         buffers["thumbnails"] = state.thumbnails
-    traits = {name: getattr(state, name) for name in TRAITS} | {"request": [], "hover": []}
+    payloads = {kind: one for kind, one in state.payloads.items() if view != "workbench" or kind not in LIVE}
+    traits = {name: getattr(state, name) for name in TRAITS} | {"request": [], "hover": [], "payloads": payloads}
     header = dict(state.header) | {"still": True, "prompts": []}
-    if state.patterns is not None and len(heads) < total:
-        parts = [header.get("source") or "", f"{len(heads)} of {total} heads can be opened in this page"]
+    if state.patterns is not None and kept < total:
+        parts = [header.get("source") or "", f"{kept} of {total} heads can be opened in this page"]
         header["source"] = " · ".join(part for part in parts if part)
     content = {"traits": traits | {"header": header}, "heads": heads,
-               "buffers": {name: _packed(data) for name, data in buffers.items()}}
+               "buffers": {name: _packed(data) for name, data in buffers.items() if data}}
     data = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    source = sources.workbench_script(state.payloads) if view == "workbench" else sources.script(view)
-    script = source.replace("export default view(", "const WIDGET = view(") + sources.joined("page")
-    if "</script" in script.lower() or "<!--" in script:
-        raise InterpError("write a page", "a script of the widgets would end early", "take such text out of widgets/js")
+    source = sources.workbench_script(payloads) if view == "workbench" else sources.script(view)
+    script = source.replace("export default view(", "const WIDGET = view(") + sources.joined("page") + (
+        'const CONTENT = JSON.parse(document.getElementById("content").textContent);\n'
+        'showPage(WIDGET, CONTENT, document.getElementById("here")).then((state) => { globalThis.interpState = state; });\n')
+    code = base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{SECURITY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{_text(title)}</title><style>{sources.style()}\n"
+        f"<title>{_text(title)}</title><style>{sources.style(source)}\n"
         "html{color-scheme:light dark}body{margin:0;background:#fff}"
         "@media (prefers-color-scheme:dark){body{background:#18181B}}"
         "main{max-width:1180px;margin:0 auto}</style></head>"
         '<body><main id="here"></main><noscript>This page draws with JavaScript, which is switched off.</noscript>'
-        f'<script type="application/json" id="content">{data}</script>\n<script type="module">\n{script}\n'
-        'const CONTENT = JSON.parse(document.getElementById("content").textContent);\n'
-        'showPage(WIDGET, CONTENT, document.getElementById("here")).then((state) => { globalThis.interpState = state; });\n'
-        "</script></body></html>\n"
+        f'<script type="application/json" id="content">{data}</script>\n'
+        f'<script type="module">\nconst CODE = "{code}";\n{START}</script></body></html>\n'
     )
 
 
@@ -65,33 +81,35 @@ def save(state: HeadState, view: str, path: str | Path, **options: Any) -> Path:
     return write_text(Path(path), page(state, view, **options))
 
 
-def _heads(state: HeadState, largest: int) -> tuple[dict[str, Any], bytes]:
-    """Where each kept head lies, and all of them in one piece."""
+def _heads(state: HeadState, largest: int) -> tuple[list[dict[str, Any]], bytes]:
+    """The kept heads, one after the other in one piece; and what lies there, in runs of heads that are packed alike."""
     if state.patterns is None:
-        return {}, b""
+        return [], b""
     order = [[layer, head] for layer, count in enumerate(state.heads) for head in range(count)]
     if state.metrics:
         size = np.nan_to_num(np.abs(state.metrics[0].mean), nan=-1.0)
         order.sort(key=lambda at: -size[at[0], at[1]])
     chosen = [[head.layer, head.head] for head in state.selected]
-    places: dict[str, Any] = {}
+    runs: list[dict[str, Any]] = []
     parts: list[bytes] = []
     at = 0
     for layer, head in chosen + [one for one in order if one not in chosen]:
         found = packing.full(state.patterns, state.prompt, layer, head, bits=None if [layer, head] in chosen else 8)
         if at + len(found.data) > largest and [layer, head] not in chosen:
             break
-        places[f"{layer}.{head}"] = {"start": at, "size": len(found.data), "key": found.key}
+        key = {name: value for name, value in found.key.items() if name not in ("prompt", "layer", "head")}
+        if not runs or (runs[-1]["size"], runs[-1]["key"]) != (len(found.data), key):
+            runs.append({"size": len(found.data), "key": key, "heads": []})
+        runs[-1]["heads"].append([layer, head])
         parts.append(found.data)
         at += len(found.data)
-    return places, b"".join(parts)
+    return runs, b"".join(parts)
 
 
 def _packed(data: bytes) -> str:
-    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+    """Compressed, in the letters of ``SAFE``."""
+    return base64.b85encode(gzip.compress(data, 9, mtime=0)).decode().translate(SAFE)
 
 
 def _text(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
-
-

@@ -93,7 +93,19 @@ def _script(view: str) -> str:
 
 
 @cache
-def style() -> str:
-    """The style of all views."""
-    sheets = [FOLDER / "widgets.css", *sorted((FOLDER / "views").glob("*.css"))]
-    return "".join(path.read_text(encoding="utf-8") for path in sheets)
+def style(by: str | None = None) -> str:
+    """The style of all views; or of the script ``by`` alone: a further view's sheet only where a class of it is named."""
+    base, *sheets = (path.read_text(encoding="utf-8") for path in
+                     (FOLDER / "widgets.css", *sorted((FOLDER / "views").glob("*.css"))))
+    known = classes(base)
+    named = None if by is None else set(re.findall(r"(?<![\w-])iw-[\w-]+", by))
+
+    def wanted(sheet: str) -> bool:
+        return named is None or any(name in named for name in classes(sheet) - known)
+
+    return "".join([base, *filter(wanted, sheets)])
+
+
+def classes(sheet: str) -> set[str]:
+    """Names of the classes that a style sheet is about."""
+    return set(re.findall(r"\.(iw-[\w-]+)", sheet))

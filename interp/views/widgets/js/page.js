@@ -44,7 +44,7 @@ export class StillModel {
 function thumbnailsOf(heads, places, header) {
   const { rows, columns, block } = header.thumb;
   const out = new Uint8Array(header.heads.length * header.across * rows * columns);
-  for (const { start, size, key } of Object.values(places)) {
+  for (const { start, size, key } of places.values()) {
     const full = unpack(new DataView(heads.buffer, start, size), key);
     const from = (key.layer * header.across + key.head) * rows * columns;
     for (let i = 0; i < full.rows; i++) {
@@ -59,9 +59,35 @@ function thumbnailsOf(heads, places, header) {
   return new DataView(out.buffer);
 }
 
+/** Where each head lies, by its name: runs of heads that are packed alike, one after the other. */
+function placesOf(runs, prompt) {
+  const places = new Map();
+  let start = 0;
+  for (const { size, key, heads } of runs) {
+    for (const [layer, head] of heads) {
+      places.set(`${layer}.${head}`, { start, size, key: { ...key, prompt, layer, head } });
+      start += size;
+    }
+  }
+  return places;
+}
+
+const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%:()*+-;,=.?@^_`{|}~";
+
+/** Bytes of text in base 85, five letters for four bytes, unzipped. */
 async function bytesOf(text) {
-  const raw = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const digit = new Uint8Array(128);
+  for (let i = 0; i < 85; i++) digit[DIGITS.charCodeAt(i)] = i;
+  const missing = (5 - (text.length % 5)) % 5;
+  const whole = text + "~".repeat(missing);
+  const raw = new DataView(new ArrayBuffer((whole.length / 5) * 4));
+  for (let i = 0, at = 0; i < whole.length; i += 5, at += 4) {
+    let value = 0;
+    for (let j = i; j < i + 5; j++) value = value * 85 + digit[whole.charCodeAt(j)];
+    raw.setUint32(at, value);
+  }
+  const zipped = new Uint8Array(raw.buffer, 0, raw.byteLength - missing);
+  const stream = new Blob([zipped]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new DataView(await new Response(stream).arrayBuffer());
 }
 
@@ -71,9 +97,10 @@ export async function showPage(widget, content, el) {
   const parts = await Promise.all(names.map((name) => bytesOf(content.buffers[name])));
   const buffers = Object.fromEntries(names.map((name, i) => [name, parts[i]]));
   const { heads, ...own } = buffers;
-  if (!own.thumbnails && content.traits.header.thumb) own.thumbnails = thumbnailsOf(heads, content.heads, content.traits.header);
+  const places = placesOf(content.heads, content.traits.prompt);
+  if (!own.thumbnails && content.traits.header.thumb) own.thumbnails = thumbnailsOf(heads, places, content.traits.header);
   const answer = ([prompt, layer, head]) => {
-    const found = content.heads[`${layer}.${head}`];
+    const found = places.get(`${layer}.${head}`);
     const key = { id: content.traits.header.id, prompt, layer, head };
     if (!found) return { full_key: { ...key, absent: "Not kept in this page; open it in a notebook to see this head." } };
     return { full: new DataView(heads.buffer, found.start, found.size), full_key: { ...key, ...found.key } };
