@@ -116,7 +116,7 @@ def test_rows_of_a_model_are_those_that_its_answer_came_from():
         np.testing.assert_allclose(rows.sum(1), 1, atol=1e-5)
     content = payload(data)
     assert content["contexts"][0]["heads"][f"{copy.layer}.{copy.head}"]["at"] == list(range(*places[1]))
-    assert len(views.retrieval_data(model, batch, contexts=2, heads=1, new_tokens=2).runs) == 2
+    assert len(views.retrieval_data(model, batch, scores=data.scores, contexts=2, heads=1, new_tokens=2).runs) == 2
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def opened(chromium, tmp_path_factory):
     def show(name):
         page.wrong.clear()
         page.goto((folder / f"{name}.html").as_uri())
-        page.wait_for_function(STATE)
+        page.wait_for_selector(".iw-voice", state="attached")
         return page
 
     yield show
@@ -147,7 +147,7 @@ def opened(chromium, tmp_path_factory):
 @pytest.mark.browser
 def test_heads_answers_and_cells_are_chosen(opened):
     page = opened("all")
-    panel = page.locator(".iw-retrieval.iw-panel")
+    panel = page.locator("section.iw-retrieval")
     assert panel.locator("strong").inner_text() == "L1H1"
     assert "10 of 12 answered" in panel.locator(".iw-title").inner_text()
     heads, found, _, arcs = (panel.locator(".iw-retrieval-stage").nth(i) for i in range(4))
@@ -181,7 +181,7 @@ def test_heads_answers_and_cells_are_chosen(opened):
 @pytest.mark.browser
 def test_the_map_marks_the_needle_and_says_places(opened):
     page = opened("all")
-    stage = page.locator(".iw-retrieval .iw-stage")
+    stage = page.locator("section.iw-retrieval .iw-stage")
     stage.focus()
     page.keyboard.press("ArrowDown")
     for _ in range(23):

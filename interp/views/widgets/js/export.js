@@ -6,9 +6,8 @@ const SVG_NAME = "http://www.w3.org/2000/svg";
 const SHARP = 2;
 const EDGE = 14;
 const LEFT_OUT = ".iw-tools, .iw-table, .iw-hidden, .iw-voice, .iw-tip, .iw-menu, input, select, noscript, script, style";
-const INLINED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin",
-  "stroke-opacity", "opacity", "font-family", "font-size", "font-weight", "font-style", "text-anchor", "dominant-baseline",
-  "paint-order", "visibility", "display", "marker-end", "letter-spacing"];
+const INLINED = ("fill fill-opacity stroke stroke-width stroke-dasharray stroke-linecap stroke-linejoin stroke-opacity opacity "
+  + "font-family font-size font-weight font-style text-anchor dominant-baseline paint-order visibility display").split(" ");
 const LARGEST_SIDE = 16000;
 
 /** Text that XML can hold: no control characters, no half of a pair. */
@@ -47,15 +46,17 @@ class Sheet {
     this.root = root;
     this.box = root.getBoundingClientRect();
     this.parts = [];
-    this.right = 0;
-    this.bottom = 0;
-    this.gradients = 0;
+    this.right = this.bottom = 0;
+    this.top = this.left = Infinity;
+    this.fills = 0;
   }
 
   put(part, x, y, width, height) {
     this.parts.push(part);
     this.right = Math.max(this.right, x + width);
     this.bottom = Math.max(this.bottom, y + height);
+    this.top = Math.min(this.top, y);
+    this.left = Math.min(this.left, x);
   }
 
   place(rect) {
@@ -101,38 +102,24 @@ class Sheet {
     this.put(copy, x, y, rect.width, rect.height);
   }
 
-  /** The background of a chip, a badge or a colour bar. */
+  /** The background and border of a chip, a badge or a colour bar. */
   backing(node, style) {
     const rect = node.getBoundingClientRect();
     if (!rect.width || !rect.height) return;
     const [x, y] = this.place(rect);
-    const at = { x, y, width: rect.width, height: rect.height, rx: parseFloat(style.borderTopLeftRadius) || 0 };
-    const image = style.backgroundImage;
-    if (image.startsWith("linear-gradient")) this.put(this.ramp(image, at), x, y, rect.width, rect.height);
-    else if (image.startsWith("repeating-linear-gradient")) this.put(this.stripes(image, at), x, y, rect.width, rect.height);
-    else if (seen(style.backgroundColor)) this.put(element("rect", { ...at, fill: style.backgroundColor }), x, y, rect.width, rect.height);
-    const width = parseFloat(style.borderTopWidth);
-    if (width && seen(style.borderTopColor)) {
-      this.put(element("rect", { ...at, fill: "none", stroke: style.borderTopColor, "stroke-width": width }), x, y, rect.width, rect.height);
-    } else if (parseFloat(style.borderBottomWidth) && seen(style.borderBottomColor)) {
-      const low = y + rect.height - 1;
-      this.put(element("path", { d: `M${x} ${low}h${rect.width}`, stroke: style.borderBottomColor, "stroke-width": parseFloat(style.borderBottomWidth) }),
-        x, y, rect.width, rect.height);
-    }
-  }
-
-  ramp(image, at) {
-    const id = `ramp-${++this.gradients}`;
-    const colours = image.match(/rgba?\([^)]*\)/g) ?? ["#000", "#000"];
-    const stops = colours.map((colour, i) => element("stop", { offset: i / Math.max(1, colours.length - 1), "stop-color": colour }));
-    return element("g", {}, element("defs", {}, element("linearGradient", { id }, ...stops)), element("rect", { ...at, fill: `url(#${id})` }));
-  }
-
-  stripes(image, at) {
-    const id = `ramp-${++this.gradients}`;
-    const stroke = image.match(/rgba?\([^)]*\)/)?.[0] ?? "#888";
-    const tile = element("pattern", { id, width: 4, height: 4, patternUnits: "userSpaceOnUse" }, element("path", { d: "M0 4L4 0", stroke }));
-    return element("g", {}, element("defs", {}, tile), element("rect", { ...at, fill: `url(#${id})` }));
+    const box = (attributes, ...before) => this.put(element("g", {}, ...before, element("rect", { x, y, width: rect.width,
+      height: rect.height, rx: parseFloat(style.borderTopLeftRadius) || 0, ...attributes })), x, y, rect.width, rect.height);
+    const colours = style.backgroundImage.match(/rgba?\([^)]*\)/g);
+    if (colours) {
+      const id = `fill-${++this.fills}`;
+      box({ fill: `url(#${id})` }, style.backgroundImage.startsWith("repeating")
+        ? element("pattern", { id, width: 4, height: 4, patternUnits: "userSpaceOnUse" }, element("path", { d: "M0 4L4 0", stroke: colours[0] }))
+        : element("linearGradient", { id }, ...colours.map((colour, i) => element("stop", {
+          offset: i / Math.max(1, colours.length - 1), "stop-color": colour }))));
+    } else if (seen(style.backgroundColor)) box({ fill: style.backgroundColor });
+    const [around, under] = [style.borderTopWidth, style.borderBottomWidth].map(parseFloat);
+    if (around && seen(style.borderTopColor)) box({ fill: "none", stroke: style.borderTopColor, "stroke-width": around });
+    else if (under && seen(style.borderBottomColor)) box({ y: y + rect.height - under, height: under, rx: 0, fill: style.borderBottomColor });
   }
 
   /** Text where the page has it, word by word; a word broken over lines letter by letter. */
@@ -187,19 +174,21 @@ export function sheet(link, root, heading, footer) {
     root.classList.remove("iw-exporting");
     for (const draw of link.draws) draw();
   }
-  const width = Math.max(320, Math.ceil(drawn.right)) + 2 * EDGE;
+  if (!drawn.parts.length) throw new Error("nothing is drawn");
+  const width = Math.max(320, Math.ceil(drawn.right - drawn.left)) + 2 * EDGE;
   const font = { "font-family": styles.fontFamily };
   const most = Math.floor((width - 2 * EDGE) / 6);
   const head = heading ? lines(heading, Math.floor(most * 0.85)) : [];
   const foot = footer ? lines(footer, most) : [];
   const top = EDGE + head.length * 20;
-  const height = Math.ceil(top + drawn.bottom + 8 + foot.length * 15 + EDGE);
+  const bottom = top + drawn.bottom - drawn.top;
+  const height = Math.ceil(bottom + 8 + foot.length * 15 + EDGE);
   const whole = element("svg", { xmlns: SVG_NAME, width, height, viewBox: `0 0 ${width} ${height}` },
     element("title", {}, sound(heading || root.getAttribute("aria-label") || "interp")),
     element("rect", { width, height, fill: paper }),
     ...head.map((line, i) => element("text", { x: EDGE, y: EDGE + 14 + i * 20, ...font, "font-size": "14px", "font-weight": 650, fill: ink }, sound(line))),
-    element("g", { transform: `translate(${EDGE} ${top})` }, ...drawn.parts),
-    ...foot.map((line, i) => element("text", { x: EDGE, y: top + drawn.bottom + 20 + i * 15, ...font, "font-size": "11px", fill: muted }, sound(line))));
+    element("g", { transform: `translate(${EDGE - drawn.left} ${top - drawn.top})` }, ...drawn.parts),
+    ...foot.map((line, i) => element("text", { x: EDGE, y: bottom + 20 + i * 15, ...font, "font-size": "11px", fill: muted }, sound(line))));
   return { text: new XMLSerializer().serializeToString(whole), width, height };
 }
 

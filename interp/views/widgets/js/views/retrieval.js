@@ -34,7 +34,7 @@ export function retrievalPanel(link, root) {
   const side = make("div", { class: "iw-retrieval-side" }, make("div", { class: "iw-scroll iw-retrieval-list" }, heads.stage),
     make("div", { class: "iw-retrieval-grids" }, found.stage, own.stage));
   root.append(make("div", { class: "iw-tools" }, picked, listed), title, note,
-    make("div", { class: "iw-retrieval" }, side, make("div", { class: "iw-retrieval-main" },
+    make("div", { class: "iw-retrieval-body" }, side, make("div", { class: "iw-retrieval-main" },
       make("div", { class: "iw-scroll" }, map), make("div", { class: "iw-scroll" }, arcs.stage))), legend, table);
 
   for (const where of [heads, found, own, arcs]) where.point = (event, text) => link.point(event, text);
@@ -310,8 +310,8 @@ export function retrievalPanel(link, root) {
     const width = Math.max(260, Math.min((arcs.stage.parentElement.clientWidth || 640) - 8, 900));
     const texts = tokens().slice(...near).map((text) => short(text, 24));
     const above = lay(texts, width, 22, 25);
-    const below = lay(said.map((text) => short(text, 24)), width, above.bottom + 92, 40);
-    const svg = arcs.clear(width, below.bottom + 22);
+    const below = lay(said.map((text) => short(text, 24)), width, above.bottom + 70, 40);
+    const svg = arcs.clear(width, below.bottom + 40);
     const table = weightTable(8);
     const weights = codes(mine.near).subarray(step * (near[1] - near[0]), (step + 1) * (near[1] - near[0]));
     const most = Math.max(1e-6, ...[...weights].map((code) => table[code] || 0));
@@ -329,7 +329,7 @@ export function retrievalPanel(link, root) {
       svg.append(drawn("path", { d: `M${x0} ${y0}C${x0} ${middle} ${x1} ${middle} ${x1} ${y1}`,
         "stroke-width": (1 + 3 * (mine.weight[i] ?? 0)).toFixed(1), class: (mine.copied[i] ? "iw-retrieval-copy" : "iw-retrieval-look") + dim }));
     });
-    svg.append(drawn("text", { x: 4, y: above.bottom + 84, class: "iw-retrieval-text iw-retrieval-halo" }, "answer, token by token"));
+    svg.append(drawn("text", { x: 4, y: below.bottom + 34, class: "iw-retrieval-text" }, "the answer, token by token; underlined: copied"));
     above.boxes.forEach((box, k) => {
       const i = near[0] + k;
       const inside = i >= needle[0] && i < needle[1];
