@@ -125,7 +125,8 @@ export function distance(points, x, y) {
   return least;
 }
 
-const svgMake = (tag, attributes = {}, ...children) => {
+/** An element of SVG. */
+export const svgMake = (tag, attributes = {}, ...children) => {
   const element = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
@@ -197,9 +198,9 @@ export function graphDrawing(link, holder, label, acts) {
       const part = svgMake("g", { class: `iw-n iw-n-${node.kind}`, id: `${link.id}-n${i}`, role: "img", "aria-label": acts.node(i),
         transform: `translate(${layout.xs[i].toFixed(1)} ${layout.ys[i].toFixed(1)})` });
       const [w, h] = sizeOf(node);
-      const style = node.fill ? `fill:${node.fill}` : "";
-      part.append(node.kind === "head" ? svgMake("circle", { r: NODE, style })
-        : svgMake("rect", { x: -w, y: -h, width: 2 * w, height: 2 * h, rx: node.kind === "mlp" ? 2 : 12, style }));
+      const own = node.fill ? { style: `fill:${node.fill}` } : {};
+      part.append(node.kind === "head" ? svgMake("circle", { r: NODE, ...own })
+        : svgMake("rect", { x: -w, y: -h, width: 2 * w, height: 2 * h, rx: node.kind === "mlp" ? 2 : 12, ...own }));
       const short = shortName(node);
       part.append(svgMake("text", { y: 4, class: short.length > 4 ? "iw-tight" : "", ...(node.ink ? { style: `fill:${node.ink}` } : {}) }, short));
       if (node.under) part.append(svgMake("text", { class: "iw-under", y: NODE + 13 }, node.under));

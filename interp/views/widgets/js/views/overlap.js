@@ -2,7 +2,7 @@
 
 import { css, inkOn, mix, number } from "../core.js";
 import { make } from "../base.js";
-import { chooseEdge, graphDrawing, headAt, initials, inputSample, readGraph } from "../graph.js";
+import { chooseEdge, graphDrawing, headAt, initials, inputSample, readGraph, svgMake } from "../graph.js";
 
 const HUES = 8;
 const DENSE = 260;
@@ -10,20 +10,24 @@ const SURE = 0.05;
 const TALL = 96;
 const COLUMN = 26;
 const ROW = 26;
-const SVG_NAME = "http://www.w3.org/2000/svg";
+const COLUMNS = ["unit", "task", "other task", "shared", "in either", "jaccard", "by chance", "p (Holm)", "weighted", "weighted by chance",
+  "weighted p (Holm)"];
 
 export const overlapTitle = "Overlap";
 
 const spaced = (name) => name.replaceAll("_", " ");
 const p = (value) => (value === null || value === undefined ? "p not known" : value < 0.001 ? "p <0.001" : `p ${value.toFixed(value < 0.1 ? 3 : 2)}`);
+const span = (...parts) => make("span", {}, ...parts);
+const button = (attributes, ...parts) => make("button", { type: "button", ...attributes }, ...parts);
 const plural = (count, noun) => `${count} ${count === 1 ? noun.replace(/s$/, "") : noun}`;
 
 export function overlapPanel(link, root) {
   const unitOf = make("select", { "aria-label": "unit that is compared" });
   const least = make("select", { "aria-label": "edges of the union that are drawn" });
-  const listed = make("button", { type: "button", "aria-expanded": "false" }, "Table");
-  const chooser = (text, select) => make("label", { class: "iw-choice" }, make("span", {}, text), select);
+  const listed = button({ "aria-expanded": "false" }, "Table");
+  const chooser = (text, select) => make("label", { class: "iw-choice" }, span(text), select);
   const units = chooser("Compare", unitOf);
+  const edgesOf = chooser("Edges of", least);
   const grid = make("table", { class: "iw-overlap-grid", role: "grid", "aria-label": "overlap of each two tasks" });
   const gridLegend = make("div", { class: "iw-legend" });
   const bars = make("div", { class: "iw-overlap-bars" });
@@ -36,7 +40,7 @@ export function overlapPanel(link, root) {
   const upset = make("section", { "aria-label": "intersections" }, make("h3", {}, "In exactly these tasks"),
     make("div", { class: "iw-overlap-scroll" }, bars), barLegend);
   const union = make("section", { "aria-label": "union of the circuits" }, make("h3", {}, "All circuits in one graph"),
-    make("div", { class: "iw-tools" }, chooser("Edges of", least)), tasks, holder, graphLegend);
+    make("div", { class: "iw-tools" }, edgesOf), tasks, holder, graphLegend);
   const two = make("section", { "aria-label": "pairs" }, make("h3", {}, "Each two tasks"),
     make("div", { class: "iw-overlap-scroll" }, grid), gridLegend);
   const parts = [make("div", { class: "iw-tools" }, units, listed), make("div", { class: "iw-overlap-top" }, two, upset), union];
@@ -44,6 +48,7 @@ export function overlapPanel(link, root) {
 
   let data = null;
   let unit = "heads";
+  let names = [];
   let graph = { nodes: [], edges: [], heads: [1] };
   let width = 0;
   let theme = "";
@@ -62,12 +67,13 @@ export function overlapPanel(link, root) {
     pickEdge: (j) => chooseEdge(link, graph, graph.edges[j]),
   });
 
-  const membership = (inside) => `in ${inside.length} of ${data.tasks.length} circuits: ${inside.map((i) => spaced(data.tasks[i])).join(", ")}`;
+  const membership = (inside) => `in ${inside.length} of ${data.tasks.length} circuits: ${namesOf(inside)}`;
 
   function read() {
     data = link.payload("overlap");
     if (!data) return;
     graph = readGraph(data);
+    names = data.tasks.map(spaced);
     graph.nodes.forEach((node, i) => {
       node.in = data.nodes[i].in;
     });
@@ -80,6 +86,7 @@ export function overlapPanel(link, root) {
     unitOf.replaceChildren(...kinds.map((kind) => make("option", { value: kind }, kind)));
     unitOf.value = unit;
     units.hidden = kinds.length < 2;
+    edgesOf.hidden = !data.total;
     const count = data.tasks.length;
     const options = Array.from({ length: count }, (_, i) => i + 1);
     const having = (k) => graph.edges.filter((edge) => edge.in.length >= k).length;
@@ -104,7 +111,7 @@ export function overlapPanel(link, root) {
       if (node.kind === "embed" || node.kind === "logits") continue;
       node.fill = `var(--iw-fill-${tone(node.in)})`;
       node.ink = `var(--iw-ink-${tone(node.in)})`;
-      node.under = node.in.length === 1 ? initials(spaced(data.tasks[node.in[0]])) : `${node.in.length}/${count}`;
+      node.under = node.in.length === 1 ? initials(names[node.in[0]]) : `${node.in.length}/${count}`;
     }
   }
 
@@ -134,10 +141,12 @@ export function overlapPanel(link, root) {
 
   const alike = () => ({ edges: "as many edges between the same layers", heads: "as many heads in each layer",
     nodes: "as many heads in each layer and as many MLPs" })[unit];
-  const shortNames = () => data.tasks.map(spaced);
+  const namesOf = (inside) => inside.map((i) => names[i]).join(", ");
+  const row = (kind) => ({ a, b, shared, union: both, value, chance, p: sure, weighted }) => [kind, data.tasks[a], data.tasks[b], shared,
+    both, value, chance, sure, weighted?.value, weighted?.chance, weighted?.p];
 
   function sentence(pair, weighted) {
-    const [a, b] = [pair.a, pair.b].map((i) => spaced(data.tasks[i]));
+    const [a, b] = [names[pair.a], names[pair.b]];
     const { value, chance } = weighted ? pair.weighted : pair;
     const what = weighted ? "weighted Jaccard" : `${pair.shared} of ${pair.union} ${unit} shared, Jaccard`;
     return `${a} and ${b}: ${what} ${number(value, 2)}, by chance ${number(chance, 2)}, ${p((weighted ? pair.weighted : pair).p)} after correction`;
@@ -156,7 +165,7 @@ export function overlapPanel(link, root) {
         const td = make("td", { role: "gridcell", tabindex: "-1", "data-at": `${i},${j}` });
         if (i === j) {
           td.className = "iw-overlap-self";
-          td.append(make("b", {}, spaced(task)), make("span", {}, plural(sizes[i], unit)));
+          td.append(make("b", {}, spaced(task)), span(plural(sizes[i], unit)));
           return td;
         }
         const pair = pairAt(i, j);
@@ -173,19 +182,19 @@ export function overlapPanel(link, root) {
         const marks = make("i", { class: "iw-overlap-mark" }, make("i", { style: `width:${(100 * own.value).toFixed(1)}%` }),
           make("u", { style: `left:${(100 * own.chance).toFixed(1)}%` }));
         td.append(make("b", {}, own.value.toFixed(2)), marks,
-          ...(small ? [] : [make("span", {}, `chance ${own.chance.toFixed(2)}`), make("span", {}, p(own.p))]));
+          ...(small ? [] : [span(`chance ${own.chance.toFixed(2)}`), span(p(own.p))]));
         return td;
       });
-      const head = make("th", { scope: "row" }, make("button", { type: "button", "data-task": i, onclick: () => chooseTask(i) }, spaced(task)));
+      const head = make("th", { scope: "row" }, button({ "data-task": i, onclick: () => chooseTask(i) }, spaced(task)));
       return make("tr", { role: "row" }, head, ...cells);
     });
     grid.replaceChildren(make("tbody", {}, ...rows));
     focusCell(spot, false);
     gridLegend.replaceChildren(
-      make("span", {}, `below the diagonal: Jaccard of ${unit} (shared / in either), colour 0`, make("i", { class: "iw-bar", style: `background:linear-gradient(90deg,${stops.join(",")})` }), "1"),
-      ...(weighted ? [make("span", {}, `above: weighted by the size of scores${unit !== "edges" ? " (of a node: summed over the edges out of it)" : ""}, Σ min / Σ max`)] : []),
-      make("span", {}, `tick and “chance”: mean of random circuits with ${alike()}, of ${n.toLocaleString("en")} (exact${weighted ? `; weights: ${draws} random exchanges within layers` : ""})`),
-      make("span", {}, `p: of sharing as much by chance, Holm-corrected for ${plural(pairs.length, "pairs")}; bold: below ${SURE}`));
+      span(`below the diagonal: Jaccard of ${unit} (shared / in either), colour 0`, make("i", { class: "iw-bar", style: `background:linear-gradient(90deg,${stops.join(",")})` }), "1"),
+      ...(weighted ? [span(`above: weighted by the size of scores${unit !== "edges" ? " (of a node: summed over the edges out of it)" : ""}, Σ min / Σ max`)] : []),
+      span(`tick and “chance”: mean of random circuits with ${alike()}, of ${n.toLocaleString("en")} (exact${weighted ? `; weights: ${draws} random exchanges within layers, so that no p can be below ${number(pairs.length / (draws + 1), 2)}` : ""})`),
+      span(`p: of sharing as much by chance, Holm-corrected for ${plural(pairs.length, "pairs")}; bold: below ${SURE}`));
   }
 
   function focusCell([i, j], move = true) {
@@ -228,39 +237,32 @@ export function overlapPanel(link, root) {
     if (count < 3) return;
     const most = Math.max(1, ...rows.map((row) => Math.max(row.count, row.chance)));
     const high = TALL + 20 + count * ROW;
-    const part = (tag, attributes, text = "") => {
-      const element = document.createElementNS(SVG_NAME, tag);
-      for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-      if (text) element.textContent = text;
-      return element;
-    };
-    const names = make("div", { class: "iw-overlap-names", style: `padding-top:${TALL + 20}px` }, ...data.tasks.map((task, i) =>
-      make("button", { type: "button", "data-task": i, onclick: () => chooseTask(i) }, spaced(task))));
+    const side = make("div", { class: "iw-overlap-names", style: `padding-top:${TALL + 20}px` }, ...names.map((name, i) =>
+      button({ "data-task": i, onclick: () => chooseTask(i) }, name)));
     const columns = rows.map((row, k) => {
-      const svg = part("svg", { width: COLUMN, height: high, "aria-hidden": "true" });
+      const svg = svgMake("svg", { width: COLUMN, height: high, "aria-hidden": "true" });
       const y = (value) => 18 + TALL * (1 - value / most);
       const bottom = y(0);
-      svg.append(part("rect", { x: 5, width: COLUMN - 10, y: y(row.count), height: bottom - y(row.count), class: "iw-overlap-bar" }),
-        part("line", { x1: 1, x2: COLUMN - 1, y1: y(row.chance), y2: y(row.chance), class: "iw-overlap-chance" }),
-        part("text", { x: COLUMN / 2, y: y(Math.max(row.count, row.chance)) - 4 }, String(row.count)));
+      svg.append(svgMake("rect", { x: 5, width: COLUMN - 10, y: y(row.count), height: bottom - y(row.count), class: "iw-overlap-bar" }),
+        svgMake("line", { x1: 1, x2: COLUMN - 1, y1: y(row.chance), y2: y(row.chance), class: "iw-overlap-chance" }),
+        svgMake("text", { x: COLUMN / 2, y: y(Math.max(row.count, row.chance)) - 4 }, String(row.count)));
       const at = (i) => TALL + 20 + i * ROW + ROW / 2;
       for (let i = 0; i < count; i++) {
-        svg.append(part("circle", { cx: COLUMN / 2, cy: at(i), r: row.in.includes(i) ? 6 : 3, class: row.in.includes(i) ? "iw-overlap-in" : "iw-overlap-out" }));
+        svg.append(svgMake("circle", { cx: COLUMN / 2, cy: at(i), r: row.in.includes(i) ? 6 : 3, class: row.in.includes(i) ? "iw-overlap-in" : "iw-overlap-out" }));
       }
       if (row.in.length > 1) {
-        svg.append(part("line", { x1: COLUMN / 2, x2: COLUMN / 2, y1: at(row.in[0]), y2: at(row.in[row.in.length - 1]), class: "iw-overlap-join" }));
+        svg.append(svgMake("line", { x1: COLUMN / 2, x2: COLUMN / 2, y1: at(row.in[0]), y2: at(row.in[row.in.length - 1]), class: "iw-overlap-join" }));
       }
-      return make("button", { type: "button", class: "iw-overlap-column", tabindex: k === column ? "0" : "-1", "aria-label": barText(row),
+      return button({ class: "iw-overlap-column", tabindex: k === column ? "0" : "-1", "aria-label": barText(row),
         "data-k": k, onclick: () => chooseHeads(row.heads, barText(row)) }, svg);
     });
-    bars.replaceChildren(names, make("div", { class: "iw-overlap-columns", role: "group", "aria-label": "intersections" }, ...columns));
-    barLegend.replaceChildren(make("span", {}, `bar: ${unit} that lie in all of the marked circuits and in no other`),
-      make("span", {}, make("i", { class: "iw-overlap-tick" }), `by chance, of independent random circuits with ${alike()}`),
-      ...(more ? [make("span", {}, `${more} smaller ${more === 1 ? "combination" : "combinations"} not drawn`)] : []));
+    bars.replaceChildren(side, make("div", { class: "iw-overlap-columns", role: "group", "aria-label": "intersections" }, ...columns));
+    barLegend.replaceChildren(span(`bar: ${unit} that lie in all of the marked circuits and in no other`),
+      span(make("i", { class: "iw-overlap-tick" }), `by chance, of independent random circuits with ${alike()}`),
+      ...(more ? [span(`${more} smaller ${more === 1 ? "combination" : "combinations"} not drawn`)] : []));
   }
 
-  const barText = (row) => `${plural(row.count, unit)} in ${row.in.length === data.tasks.length ? "all" : "exactly"} ${row.in.map((i) =>
-    spaced(data.tasks[i])).join(", ")}; by chance ${number(row.chance, 2)}`;
+  const barText = (row) => `${plural(row.count, unit)} in ${row.in.length === data.tasks.length ? "all" : "exactly"} ${namesOf(row.in)}; by chance ${number(row.chance, 2)}`;
 
   /** What is selected elsewhere: the task's circuit alone, bars that hold the selected heads, buttons of the task. */
   function pick() {
@@ -270,22 +272,20 @@ export function overlapPanel(link, root) {
     drawing.keep((j) => graph.edges[j].in.length >= k && (chosen < 0 || graph.edges[j].in.includes(chosen)));
     const seen = graph.edges.filter((_, j) => drawing.isKept(j)).length;
     const count = data.tasks.length;
-    for (const button of root.querySelectorAll("[data-task]")) {
-      button.setAttribute("aria-pressed", String(Number(button.dataset.task) === chosen));
-    }
+    for (const one of root.querySelectorAll("[data-task]")) one.setAttribute("aria-pressed", String(Number(one.dataset.task) === chosen));
     const swatch = (tone) => make("i", { class: "iw-circuit-swatch", style: `background:var(--iw-fill-${tone})` });
-    const button = (i) => make("button", { type: "button", "aria-pressed": String(i === chosen), onclick: () => chooseTask(i) },
-      ...(many() ? [] : [swatch(`t${i}`)]), `${initials(shortNames()[i])} ${shortNames()[i]}`);
+    const task = (name, i) => button({ "aria-pressed": String(i === chosen), onclick: () => chooseTask(i) },
+      ...(many() ? [] : [swatch(`t${i}`)]), `${initials(name)} ${name}`);
     const focused = tasks.contains(document.activeElement) ? [...tasks.children].indexOf(document.activeElement) : -1;
-    tasks.replaceChildren(...data.tasks.map((_, i) => button(i)));
+    tasks.replaceChildren(...names.map(task));
     if (focused >= 0) tasks.children[focused]?.focus();
     const used = ["q", "k", "v"].filter((input) => graph.edges.some((edge) => edge.input === input));
     graphLegend.replaceChildren(
-      ...(many() ? [make("span", {}, "in one circuit ", ...[0, 1, 2, 3, 4].map((i) => swatch(`m${i}`)), `in all ${count}`)]
-        : [make("span", {}, swatch("shared"), "in two circuits or more"), make("span", {}, "hue: in that task's circuit alone")]),
-      make("span", {}, "under a node: how many circuits have it, or the only one; width of an edge: how many have it"),
-      ...used.map((input) => make("span", {}, inputSample(input), { q: "queries", k: "keys", v: "values" }[input])),
-      make("span", {}, `${seen} of ${data.total} edges drawn${chosen >= 0 ? `, those of ${spaced(data.tasks[chosen])}` : ""}`));
+      ...(many() ? [span("in one circuit ", ...[0, 1, 2, 3, 4].map((i) => swatch(`m${i}`)), `in all ${count}`)]
+        : [span(swatch("shared"), "in two circuits or more"), span("hue: in that task's circuit alone")]),
+      span("under a node: how many circuits have it, or the only one; width of an edge: how many have it"),
+      ...used.map((input) => span(inputSample(input), { q: "queries", k: "keys", v: "values" }[input])),
+      span(!data.total ? "the circuits name no edges" : `${seen} of ${data.total} edges drawn${chosen >= 0 ? `, those of ${names[chosen]}` : ""}`));
     const sel = new Set((link.get("sel") ?? []).map((head) => head.join()));
     for (const one of bars.querySelectorAll(".iw-overlap-column")) {
       const { heads } = data.units[unit].bars[Number(one.dataset.k)];
@@ -294,21 +294,16 @@ export function overlapPanel(link, root) {
   }
 
   function list() {
-    const head = make("tr", {}, ...["tasks", "shared", "Jaccard", "by chance", "p (Holm)", "weighted", "by chance", "p (Holm)"].map((text) =>
-      make("th", { scope: "col" }, text)));
-    const short = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
-    const rows = [...data.units[unit].pairs].sort((a, b) => b.value - a.value).map((pair) => make("tr", {},
-      make("th", { scope: "row" }, make("button", { type: "button", onclick: () => chooseCell(pair.a, pair.b) },
-        `${spaced(data.tasks[pair.a])} and ${spaced(data.tasks[pair.b])}`)),
-      ...[`${pair.shared} of ${pair.union}`, short(pair.value), short(pair.chance), p(pair.p).slice(2), short(pair.weighted?.value),
-        short(pair.weighted?.chance), pair.weighted ? p(pair.weighted.p).slice(2) : "–"].map((text) => make("td", {}, text))));
-    const cut = data.units[unit].bars.map((row) => make("tr", {}, make("th", { scope: "row" },
-      make("button", { type: "button", onclick: () => chooseHeads(row.heads, barText(row)) }, row.in.map((i) => spaced(data.tasks[i])).join(", "))),
-    make("td", {}, String(row.count)), make("td", {}, number(row.chance, 2))));
-    const cutHead = make("tr", {}, ...["in exactly", unit, "by chance"].map((text) => make("th", { scope: "col" }, text)));
+    const line = (text, act, values) => make("tr", {}, make("th", { scope: "row" }, button({ onclick: act }, text)),
+      ...values.map((value) => make("td", {}, typeof value === "string" ? value : number(value ?? NaN))));
+    const sheet = (caption, heads, lines) => make("table", {}, make("caption", {}, caption),
+      make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, ...lines));
+    const { pairs, bars: rows } = data.units[unit];
     table.replaceChildren(
-      make("table", {}, make("caption", {}, `pairs of tasks, ${unit}`), make("thead", {}, head), make("tbody", {}, ...rows)),
-      make("table", {}, make("caption", {}, "intersections"), make("thead", {}, cutHead), make("tbody", {}, ...cut)));
+      sheet(`pairs of tasks, ${unit}`, ["tasks", ...COLUMNS.slice(3)], [...pairs].sort((a, b) => b.value - a.value).map((pair) =>
+        line(`${names[pair.a]} and ${names[pair.b]}`, () => chooseCell(pair.a, pair.b), row(unit)(pair).slice(3)))),
+      sheet("intersections", ["in exactly", unit, "by chance"], rows.map((one) =>
+        line(namesOf(one.in), () => chooseHeads(one.heads, barText(one)), [one.count, one.chance]))));
   }
 
   grid.addEventListener("click", (event) => {
@@ -359,12 +354,9 @@ export function overlapPanel(link, root) {
   });
   link.drawn(["payloads", "header"], draw);
   link.drawn(["task", "sel"], pick);
-  const row = (kind) => ({ a, b, shared, union: both, value, chance, p: sure, weighted }) => [kind, data.tasks[a], data.tasks[b], shared,
-    both, value, chance, sure, weighted?.value, weighted?.chance, weighted?.p];
   return {
     name: "overlap",
     title: () => (data ? `overlap of ${data.tasks.length} circuits` : overlapTitle),
-    rows: () => [["unit", "task", "other task", "shared", "in either", "jaccard", "by chance", "p (Holm)", "weighted", "weighted by chance", "weighted p (Holm)"],
-      ...Object.entries(data?.units ?? {}).flatMap(([kind, found]) => found.pairs.map(row(kind)))],
+    rows: () => [COLUMNS, ...Object.entries(data?.units ?? {}).flatMap(([kind, found]) => found.pairs.map(row(kind)))],
   };
 }
