@@ -61,11 +61,11 @@ def test_the_page_shows_circuits_and_overlaps_when_they_are_there():
     one, two = (synthetic.result(name, measures=2, n=6) for name in ("ioi", "induction"))
     without = page(Findings((one, two)))
     assert "Circuit:" not in without
-    assert "In circuit" not in without
+    assert ">Circuit</th>" not in without
     assert "What do the circuits share?" not in without
     single = page(Findings((one, two), circuits=(synthetic.circuit("ioi"),)))
     assert "What do the circuits share?" not in single
-    assert single.count("In circuit</th>") == 1
+    assert single.count(">Circuit</th>") == 1
     both = page(Findings((one, two), circuits=(synthetic.circuit("ioi"), synthetic.circuit("induction", judged=False))))
     assert "<b>0.96 [0.91, 0.99]</b>" in both
     assert "Random circuits of the same make carry 0.020 at most (of 2)" in both

@@ -6,7 +6,7 @@ import math
 def whisker(value: float, low: float, high: float, ends: tuple[float, float], *, width: int = 62) -> str:
     """A dot for the value and a line for its interval, on a scale that runs over ``ends``; a tick marks zero.
 
-    One empty element whose places, in pixels, are custom properties (``z`` zero, ``v`` value, ``l`` and ``w`` where the line
+    An element without text whose places, in pixels, are custom properties (``z`` zero, ``v`` value, ``l`` and ``w`` where the line
     begins and how long it is); the page's style draws it. The numbers stand beside it in text: to a screen reader it is
     nothing.
     """
@@ -21,4 +21,4 @@ def whisker(value: float, low: float, high: float, ends: tuple[float, float], *,
     sign = "pos" if value >= 0 else "neg"
     known = math.isfinite(low) and math.isfinite(high)
     line = f";--l:{at(low):.3g}px;--w:{at(high) - at(low):.3g}px" if known else ""
-    return f'<i class="w {sign}" style="--z:{at(0):.3g}px;--v:{at(value):.3g}px{line}"></i>'
+    return f'<i class="w {sign}" style="--z:{at(0):.3g}px;--v:{at(value):.3g}px{line}"><b></b></i>'
