@@ -295,7 +295,7 @@ export function overlapPanel(link, root) {
 
   function list() {
     const line = (text, act, values) => make("tr", {}, make("th", { scope: "row" }, button({ onclick: act }, text)),
-      ...values.map((value) => make("td", {}, typeof value === "string" ? value : number(value ?? NaN))));
+      ...values.map((value) => make("td", {}, Number.isInteger(value) ? String(value) : number(value ?? NaN))));
     const sheet = (caption, heads, lines) => make("table", {}, make("caption", {}, caption),
       make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, ...lines));
     const { pairs, bars: rows } = data.units[unit];
