@@ -37,6 +37,7 @@ ANSWERS = 4
 """Right answers, and wrong ones, that are listed besides."""
 LONGEST = 4096
 """Tokens of an edited prompt, where the model's context is no bound."""
+NAMES = {name: label.lower() for name, label, _, _ in INTERVENTIONS}
 MARKS = {name: marks for name, _, _, marks in INTERVENTIONS}
 Reader = Callable[[int, int], Layer]
 
@@ -69,8 +70,8 @@ def attach(state: HeadState, model: Any, batch: Any, reader: Callable[[Sequence[
     first = begin(tokenizer)
     texts = [_text(tokenizer, first, batch, i, rows[i]) for i in range(count)]
     edits: list[dict[str, Any]] = []
-    part = batch.subset(range(min(batch.n, PROMPTS)))
     scored = getattr(batch, "paired", True)
+    part = batch.subset(range(min(batch.n, PROMPTS)))
     untouched: dict[tuple[int, ...] | str, Any] = {}
 
     def answers_of(base: int) -> tuple[list[int], list[int]]:
@@ -124,11 +125,11 @@ def attach(state: HeadState, model: Any, batch: Any, reader: Callable[[Sequence[
     def on_batch(items: Sequence[Intervention]) -> dict[str, Any]:
         if "batch" not in untouched:
             untouched["batch"] = measured(run(model, part).logits, part)
-        after = measured(run(model, part, items, may_be_identity=True).logits, part)
+        before_, after = untouched["batch"], measured(run(model, part, items, may_be_identity=True).logits, part)
         metric = part.metric
         return {"name": metric.name.replace("_", " "), "unit": metric.unit, "sense": metric.sense, "n": part.n,
-                "of": batch.n, "task": batch.task, "before": _interval(untouched["batch"]), "after": _interval(after),
-                "change": _interval(after - untouched["batch"])}
+                "of": batch.n, "task": batch.task, "before": _interval(before_), "after": _interval(after),
+                "change": _interval(after - before_)}
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()
@@ -154,7 +155,7 @@ def attach(state: HeadState, model: Any, batch: Any, reader: Callable[[Sequence[
             result = run(model, Tokens.pad([ids]), items, may_be_identity=True)
             compared = [now, result.logits[0].double().cpu()]
             found["acted"] = bool(result.acted is not None and result.acted.any())
-            found["columns"] = ["edited" if own else "untouched", "with it"]
+            found["columns"] = ["edited" if own else "untouched", f"with {NAMES[kind]}"]
         elif own:
             compared = [before(rows[base]), now]
             found["columns"] = ["original", "edited"]
@@ -162,7 +163,9 @@ def attach(state: HeadState, model: Any, batch: Any, reader: Callable[[Sequence[
         found["difference"] = _difference(compared, right, wrong)
         if items and scored:
             try:
-                found["batch"] = on_batch(_by_name(items, places, original.spans, number) if kind == "row" else items)
+                everywhere = _by_name(items, places, original.spans, number) if kind == "row" else items
+                found["batch"] = on_batch(everywhere) | {"columns": ["untouched", found["columns"][1]],
+                                                         "said": _named(everywhere[0])}
             except InterpError as refused:
                 found["why"] = str(refused)
         found["seconds"] = round(time.perf_counter() - start, 3)
@@ -297,6 +300,11 @@ def _by_name(items: Sequence[Intervention], places: tuple[int, int], spans: Sequ
                               "its effect is that on this prompt alone")
         names.append(found[0][1])
     return [replace(one, positions=names[0], value=RowEdit({names[1]: 1.0})) for one in items]
+
+
+def _named(item: Intervention) -> str:
+    """What a row edit is in every prompt, by the names of query and key; empty for what is no row edit."""
+    return f"{item.positions} attends to {next(iter(item.value.weights))}" if isinstance(item.value, RowEdit) else ""
 
 
 def _tokens(tokenizer: Any, compared: Sequence[Tensor], right: Sequence[int], wrong: Sequence[int]) -> list[dict[str, Any]]:

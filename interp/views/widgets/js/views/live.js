@@ -10,7 +10,7 @@ const TYPED = 350;
 const CLICKED = 40;
 const LOST = 30000;
 const HEADS = 12;
-const LABEL = 84;
+const LABEL = 96;
 const VALUE = 190;
 const LINE = 26;
 const NOT_HERE = "Effects are computed while one looks, and no Python is behind this view: open it in a notebook whose kernel runs, "
@@ -24,6 +24,7 @@ export function livePanel(link, root) {
   const area = make("textarea", { rows: "3", spellcheck: "false", dir: "auto", class: "iw-live-text", "aria-label": "prompt, to be edited" });
   const reset = make("button", { type: "button", onclick: () => back() }, "Original prompt");
   const [answer, wrong] = ["answer", "against"].map((label) => make("input", { type: "text", size: "10", "aria-label": `${label}, one token` }));
+  const waiting = make("span", { class: "iw-fine", hidden: true }, "computing …");
   const note = make("p", { class: "iw-note", hidden: true });
   const warning = make("p", { class: "iw-live-warning", role: "alert", hidden: true });
   const told = make("div", { class: "iw-live-told" });
@@ -31,7 +32,7 @@ export function livePanel(link, root) {
   const table = make("table", { class: "iw-live-tokens" });
   const edit = make("div", { class: "iw-live-edit" }, area, make("div", { class: "iw-live-answers" },
     make("label", { class: "iw-choice" }, make("span", {}, "Answer"), answer),
-    make("label", { class: "iw-choice" }, make("span", {}, "against"), wrong), reset));
+    make("label", { class: "iw-choice" }, make("span", {}, "against"), wrong), reset, waiting));
   const effect = make("div", { class: "iw-live-effect", "aria-live": "off" }, told, picture);
   const both = make("div", { class: "iw-live-both" }, make("div", {}, edit, warning, effect), make("div", { class: "iw-scroll" }, table));
   root.append(make("div", { class: "iw-tools" }, group, times), title, note, both);
@@ -113,10 +114,11 @@ export function livePanel(link, root) {
 
   function wish(wait) {
     if (!link.live("live") || root.hidden) return;
+    reset.disabled = area.value === (data().texts[base] ?? "");
     due = JSON.stringify(question());
     clearTimeout(timer);
     if (due !== asked) timer = setTimeout(send, wait);
-    both.classList.toggle("iw-live-waiting", due !== asked);
+    waiting.hidden = due === asked && !busy;
   }
 
   /** One question at a time; what changed meanwhile is asked after its answer, and only the newest. */
@@ -147,18 +149,26 @@ export function livePanel(link, root) {
   function metricText() {
     const { name: metric, unit, n, of, task, before, after, change } = found.batch;
     const which = n < of ? `first ${n} of ${of} prompts` : `${n} ${n === 1 ? "prompt" : "prompts"}`;
-    return `${metric} of ${which} of ${task}: ${value(before)} → ${value(after)} ${unit}, change ${value(change)}`;
+    return `${metric} of ${which} of ${task}${found.batch.said ? ` (in each ${found.batch.said})` : ""}: ${value(before)} → ${value(after)} ${unit}, change ${value(change)}`;
   }
 
+  /** The answers in this prompt: their logits' difference, and what the first of them gets of the probability. */
   function differenceText() {
-    const each = found.difference.map((one) => number(one ?? NaN));
-    return `answer against the wrong ones in this prompt: logit difference ${each.join(" → ")}`;
+    const [right, others] = ["answer", "wrong"].map((role) => found.tokens.filter((one) => one.role === role).map((one) => one.label));
+    const some = (all) => all.slice(0, 2).join(", ") + (all.length > 2 ? " …" : "");
+    const first = found.tokens.find((one) => one.role === "answer");
+    const each = (values, write) => values.map(write).join(" → ");
+    const share = first ? `; probability of ${first.label} ${each(first.values, (one) => percent(one[1]))}` : "";
+    if (!found.difference) return `this prompt${share}`.replace("; ", ": ");
+    return `this prompt: logit difference of ${some(right)} and ${some(others)} ${each(found.difference, (one) => number(one ?? NaN))}${share}`;
   }
+
+  const answered = () => found.tokens.some((one) => one.role === "answer");
 
   function sentence() {
     const parts = [found.said || (found.columns.length > 1 ? "edited prompt" : "the model as it is")];
     if (found.batch) parts.push(metricText());
-    else if (found.difference) parts.push(differenceText());
+    else if (answered()) parts.push(differenceText());
     const first = found.tokens[0];
     if (first) parts.push(`likeliest next token ${first.label}, ${percent(first.values[first.values.length - 1][1])}`);
     return parts.join("; ");
@@ -181,7 +191,6 @@ export function livePanel(link, root) {
     const texts = data().texts;
     area.disabled = texts[base] === null && area.value === "";
     area.placeholder = area.disabled ? "This prompt is too long to be edited here." : "";
-    reset.disabled = area.value === (texts[base] ?? "");
     [answer, wrong].forEach((field, i) => { field.placeholder = data().answers[base][i] || "none"; });
     head();
     tell();
@@ -205,13 +214,12 @@ export function livePanel(link, root) {
     table.replaceChildren();
     picture.replaceChildren();
     picture.setAttribute("height", 0);
-    both.classList.toggle("iw-live-old", !!refused);
-    if (!found) return;
+    if (!found || refused) return;
     const lines = [];
     if (found.said && !found.acted) lines.push(["iw-live-warning", "This changes nothing in this prompt: the heads already do so here."]);
-    if (found.batch) lines.push(["", `${metricText()} (${found.batch.sense})`]);
+    if (answered()) lines.push(["", differenceText()]);
+    if (found.batch) lines.push(["", `${metricText()} (larger: ${found.batch.sense})`]);
     if (found.why) lines.push(["iw-fine", found.why]);
-    if (found.difference) lines.push(["", differenceText()]);
     lines.push(["iw-fine", `${found.said ? `${found.said}. ` : ""}Intervals: 95 %, over prompts. Took ${number(found.seconds, 2)} s.`]);
     told.append(...lines.map(([kind_, text]) => make("p", { class: kind_ }, text)));
     if (found.batch) plot();
@@ -220,7 +228,7 @@ export function livePanel(link, root) {
 
   /** The metric of the batch before and after, with intervals, on one axis with zero on it. */
   function plot() {
-    const { before, after } = found.batch;
+    const { before, after, columns } = found.batch;
     const width = Math.max(260, Math.min(both.firstElementChild.clientWidth || 420, 620));
     const all = [0, ...before, ...after].filter((one) => one !== null);
     const [low, high] = [Math.min(...all), Math.max(...all)];
@@ -237,7 +245,7 @@ export function livePanel(link, root) {
     put("path", { d: `M${x(0)} 2V${2 * LINE + 4}`, class: "iw-live-zero" });
     [before, after].forEach(([mean, from, to], i) => {
       const y = LINE * i + LINE / 2 + 3;
-      put("text", { x: 0, y: y + 4, class: "iw-live-word" }, found.columns[i]);
+      put("text", { x: 0, y: y + 4, class: "iw-live-word" }, columns[i]);
       if (mean === null) return put("text", { x: LABEL, y: y + 4, class: "iw-live-word" }, "not a number");
       put("path", { d: `M${x(0)} ${y}H${x(mean)}`, class: `iw-live-bar iw-live-bar${i}` });
       if (from !== null && to !== null) put("path", { d: `M${x(from)} ${y}H${x(to)}M${x(from)} ${y - 4}v8M${x(to)} ${y - 4}v8`, class: "iw-live-end" });
@@ -247,9 +255,9 @@ export function livePanel(link, root) {
 
   function list() {
     const twice = found.columns.length > 1;
-    const heads = found.columns.flatMap((column) => [`${column}: logit`, "probability", "rank"]);
-    table.append(make("caption", {}, `next token after ${found.last}`),
-      make("thead", {}, make("tr", {}, ...["token", "", ...heads].map((text) => make("th", { scope: "col" }, text)))),
+    const heads = (texts, span) => make("tr", {}, ...texts.map((text) => make("th", { scope: span ? "colgroup" : "col", colspan: text && span }, text)));
+    table.append(make("caption", {}, `next token after ${found.last}`), make("thead", {}, heads(["", "", ...found.columns], 3),
+      heads(["token", "", ...found.columns.flatMap(() => ["logit", "probability", "rank"])])),
       make("tbody", {}, ...found.tokens.map(({ label, title: full, role, values }) => make("tr", { class: role ? `iw-live-${role}` : null },
         make("th", { scope: "row", title: full }, make("bdi", { class: "iw-chip" }, label)), make("td", {}, role),
         ...values.flatMap(([logit, share, rank], i) => {
