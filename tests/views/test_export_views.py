@@ -74,7 +74,7 @@ def page(chromium, tmp_path_factory):
     opened.on("console", lambda message: opened.wrong.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
     opened.goto(path.as_uri())
-    opened.wait_for_function(STATE)
+    opened.wait_for_selector(".iw-voice", state="attached")
     yield opened
     context.close()
 
@@ -160,6 +160,26 @@ def test_every_view_gives_a_picture_and_a_table(page, kind):
         else:
             assert min(size(content)) > 300
     assert page.wrong == []
+
+
+@pytest.mark.browser
+def test_tables_of_further_views_hold_the_metrics(page):
+    metric = everything().state.metrics[0]
+    page.locator("[role=tab][id$='-scatter-tab']").click()
+    head, *rows = table(exported(page, "scatter", "CSV")[1].decode())
+    at = head.index("effect")
+    for row in rows:
+        layer, index = int(row[0][1]), int(row[0][3])
+        expected = [part[layer, index] for part in (metric.mean, metric.low, metric.high)]
+        assert [float(value) for value in row[at : at + 3]] == pytest.approx(expected, rel=1e-6)
+    page.locator("[role=tab][id$='-training-tab']").click()
+    page.evaluate(f"{STATE}.update({{sel: [[1, 2]]}})")
+    head, *rows = table(exported(page, "training", "CSV")[1].decode())
+    assert head[:4] == ["step", "L1H2", "L1H2 low", "L1H2 high"]
+    for row, (step, scores) in zip(rows, over_steps().items(), strict=True):
+        low, high = scores.interval()
+        assert int(row[0]) == step
+        assert [float(value) for value in row[1:4]] == pytest.approx([scores.mean()[1, 2], low[1, 2], high[1, 2]], rel=1e-5)
 
 
 @pytest.mark.browser

@@ -123,9 +123,9 @@ def test_rows_of_a_model_are_those_that_its_answer_came_from():
 def opened(chromium, tmp_path_factory):
     """Pages opened by name without a network: contexts, scores alone, hostile tokens; and what went wrong there."""
     folder = tmp_path_factory.mktemp("retrieval")
-    hostile = needle_run((*HOSTILE, "x", "y"), (2, 8), prompt=-1)
+    hostile = Retrieval(np.eye(3)[:2], (needle_run((*HOSTILE, "x", "y"), (2, 8), prompt=-1),))
     pages = {"all": views.workbench(retrieval=retrieval(), theme="light", sel=[[1, 1]]),
-             "alone": views.retrieval_view(needle_scores()), "hostile": views.retrieval_view(Retrieval(np.eye(3)[:2], (hostile,)))}
+             "alone": views.retrieval_view(needle_scores()), "hostile": views.retrieval_view(hostile)}
     for name, view in pages.items():
         view.to_html(folder / f"{name}.html")
     context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 1000})

@@ -116,7 +116,7 @@ def payload(data: Any) -> dict[str, Any]:
     top = [divmod(at, across) for at in order[:LISTED]]
     top += [one for one in looked if one not in top]
     flat = [layer * across + head for layer, head in top]
-    found = {
+    found: dict[str, Any] = {
         "heads": [across] * layers, "n": _prompts(scores), "name": _name(scores), "source": data.source or _source(scores),
         "answered": None if answered is None else _short([np.nansum(answered)])[0], "total": len(order),
         "top": [[layer, head, *_short((mean.ravel()[at], low.ravel()[at], high.ravel()[at]))]
@@ -153,7 +153,7 @@ def _grids(cells: Sequence[str], answered: np.ndarray | None, scores: HeadScores
     """How often the needle was found by length and depth, and each listed head's mean score there."""
     group = scores.group if scores.unit == "kv_head" else 1
     per_head = {f"{layer}.{head}": grid(cells, scores.values[layer, head // group]) for layer, head in top}
-    found = None if answered is None else grid(cells, answered)
+    found = None if answered is None else grid(cells, answered.tolist())
     frame = found or next(iter(per_head.values()))
     parts = () if found is None else ("share", "low", "high")
     return {

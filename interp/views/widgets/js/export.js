@@ -206,24 +206,13 @@ async function raster({ text, width, height }) {
   });
 }
 
-/** Rows of the tables of a panel that gives none itself, read from the page; opened for that where they are hidden. */
-function tableRows(root) {
-  const box = root.querySelector(".iw-table");
-  const open = [...root.querySelectorAll("button[aria-expanded]")].find((one) => /table/i.test(one.textContent));
-  const closed = box?.hidden && open;
-  if (closed) open.click();
-  const rows = [...root.querySelectorAll(".iw-table table")].flatMap((table, i) => [...(i ? [[]] : []),
-    ...[...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent.replace(/^−(?=[\d.]+(?:e[−\d]+)?$)/, "-")))]);
-  if (closed) open.click();
-  return rows;
-}
-
 function save(blob, name) {
   const url = URL.createObjectURL(blob);
   make("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 30000);
 }
 
+// What a panel's function returns: its name (of the files), title() and rows() (a head and then one row after the other).
 /** Give a panel its export: a button with a menu, and the key e; and let the keyboard into what scrolls. */
 export function exportable(link, root, given = {}) {
   const name = given?.name ?? root.getAttribute("aria-label") ?? "view";
@@ -239,7 +228,7 @@ export function exportable(link, root, given = {}) {
   const title = () => (given?.title ? given.title() : root.querySelector(".iw-title strong")?.textContent) || name;
   const footer = () => [link.header.source, given?.source?.() ?? link.payload(name)?.source, link.header.made].filter(Boolean)
     .filter((part, i, all) => all.indexOf(part) === i).join(" · ");
-  const rows = () => given?.rows?.() ?? tableRows(root);
+  const rows = () => given?.rows?.() ?? [];
   const kinds = {
     PNG: async () => raster(sheet(link, root, root.querySelector(".iw-title") ? "" : title(), footer())),
     SVG: async () => new Blob([sheet(link, root, root.querySelector(".iw-title") ? "" : title(), footer()).text], { type: "image/svg+xml" }),

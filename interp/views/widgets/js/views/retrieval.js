@@ -190,7 +190,11 @@ export function retrievalPanel(link, root) {
     };
   }
 
-  const ring = (svg, x, y, stroke) => svg.append(drawn("rect", { x: x - 0.5, y: y - 0.5, width: CELL, height: BOX, fill: "none", stroke, "stroke-width": 2 }));
+  const ring = (svg, x, y, stroke) => {
+    for (const [colour, size] of [["var(--iw-halo)", 5], [stroke, 2]]) {
+      svg.append(drawn("rect", { x: x - 0.5, y: y - 0.5, width: CELL, height: BOX, fill: "none", stroke: colour, "stroke-width": size }));
+    }
+  };
 
   /** Rows are the answer's tokens, columns the context: the first key apart, the rest by the largest weight of a column's tokens. */
   function paintMap() {
