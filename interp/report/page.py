@@ -32,6 +32,8 @@ LARGEST = 2_000_000
 DETAIL = ((True, None, 200), (False, None, 60), (False, 2, 40), (False, 0, 40))
 """What is drawn, tried in turn until the page fits: whether every cell of a grid carries its numbers (or significant ones
 only), attention patterns of each task (None: all), heads in each table. The saved scores hold everything."""
+MANY = 256
+"""Above this many heads the first of these is not tried."""
 EASY = 1_000_000
 """Bytes that a page has unless even the least detail takes more."""
 ROOM = 120_000
@@ -63,10 +65,11 @@ def page(results: Findings | Sequence[TaskResult] | Sequence[HeadScores], title:
     agreed = [agreement(drawn, top_k(drawn)) for _, drawn in prepared]
     shared = shared_heads(prepared)
     size = 0
-    for number, detail in enumerate(DETAIL, start=1):
+    details = DETAIL if prepared[0][1][0].mean.size <= MANY else DETAIL[1:]
+    for number, detail in enumerate(details, start=1):
         text = _render(findings, prepared, agreed, shared, title or default_title(findings), detail)
         size = len(text.encode())
-        if size <= EASY - ROOM or (number == len(DETAIL) and size <= LARGEST):
+        if size <= EASY - ROOM or (number == len(details) and size <= LARGEST):
             return text.replace(BENCHES_HERE, _benches(prepared, EASY - size), 1)
     raise InterpError(
         "write a report",

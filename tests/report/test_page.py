@@ -1,6 +1,7 @@
 """The page as text: without JavaScript it holds the numbers, it is small, it asks for nothing, tokens are only text."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -141,6 +142,15 @@ def test_a_large_model_stays_under_the_limit():
     text = page(results)
     assert len(text.encode()) <= LARGEST
     assert "left out of this table" in text
+
+
+def test_twelve_layers_of_twelve_heads_take_one_megabyte_with_their_workbenches():
+    tasks = tuple(synthetic.result(name, layers=12, heads=12, n=6) for name in ("ioi", "induction"))
+    every = tuple(replace(task, every_head=(synthetic.every_head(layers=12, heads=12),)) for task in tasks)
+    text = page(Findings(every, synthetic.types(12, 12)))
+    assert len(text.encode()) <= 1_000_000
+    assert text.count("<script type=") == 3
+    assert text.count("<tr data-h=") >= 60 * 3
 
 
 def test_long_prompts_are_pooled():

@@ -17,7 +17,7 @@ def test_the_report_singles_out_the_heads_that_carry_name_copying_and_pronouns(w
     text = report(results, tmp_path / "stories.html").read_text()
     summary = {found[1]: found[2] for found in re.finditer(r"<b>(\w+)\.</b>(.*?)</li>", text, flags=re.S)}
     for task, carriers in (("name_copying", ("L4H0", "L4H1", "L4H7")), ("pronoun", ("L4H0", "L4H2"))):
-        named = dict(re.findall(r"<b>(L\dH\d)</b> \((\d) of 6[,)]", summary[task]))
+        named = dict(re.findall(r"<b>(L\dH\d)</b> \((\d) of 6[;)]", summary[task]))
         for head in carriers:
             assert int(named[head]) >= 3, (task, named)
         assert set(list(named)[: len(carriers)]) == set(carriers)

@@ -110,7 +110,7 @@ def test_the_graph_draws_each_edge_once_with_sign_and_input():
 
 
 def test_layers_grow_upwards_and_heads_to_the_right():
-    groups = drawn(synthetic.circuit("ioi")).iter("{*}g")
+    groups = drawn(synthetic.circuit("ioi")).iter("g")
     nodes = {g.get("data-h"): g for g in groups if (g.get("class") or "").startswith("node ")}
     heights = {name: float(g.find("text").get("y")) for name, g in nodes.items()}
     order = ["embed", "L1H2", "L3H5", "L4H0", "mlp5", "logits"]

@@ -19,7 +19,7 @@ def test_types_stand_in_ranking_table_and_overview(text):
     ranked = text[text.index('class="ranked"'):]
     row = ranked[ranked.index('<tr data-h="L1H2">'):]
     assert '<td class="ty">induction</td>' in row[:300]
-    assert re.search(r"<b>L1H2</b> \(2 of 2, induction\)", text)
+    assert re.search(r"<b>L1H2</b> \(2 of 2; induction\)", text)
     table = text[text.index('aria-label="Types of heads with evidence"'):]
     first = table[table.index('<tr data-h="'):]
     assert first[12:16] == "L0H1"    # typed heads first, by layer

@@ -130,13 +130,22 @@ def test_the_first_column_stays_out_of_the_colour_limit():
 def test_masked_cells_are_hatched_and_coded_as_masked():
     pattern, visible = causal(3)
     svg = ET.fromstring(attention_pattern(pattern, visible, "abc", "abc", title="t", identifier="0"))
-    codes = np.frombuffer(base64.b64decode(svg.get("data-v")), "<u2").reshape(3, 3)
-    assert (codes == 65535).tolist() == (~visible).tolist()
-    assert codes[visible] / 65534 == pytest.approx(pattern[visible], abs=1e-5)
+    codes = np.frombuffer(base64.b64decode(svg.get("data-v")), "<u2")
+    assert svg.get("data-lower") == ""    # row by row, what is at or below the diagonal
+    assert codes / 65534 == pytest.approx(pattern[visible], abs=1e-5)
     hatch = next(e for e in svg.iter() if e.get("class") == "hatch")
     left, pitch = float(svg.get("data-left")), float(svg.get("data-pitch"))
     assert hatch.get("d").count("M") == 2  # row 0: two cells, row 1: one cell
     assert f"M{left + pitch:.5g} 0" in hatch.get("d")
+
+
+def test_a_mask_that_is_not_causal_is_coded_cell_by_cell():
+    visible = np.array([[True, True, False], [True, True, True], [True, False, True]])
+    pattern = visible / visible.sum(1, keepdims=True)
+    svg = ET.fromstring(attention_pattern(pattern, visible, "abc", "abc", title="t", identifier="0"))
+    codes = np.frombuffer(base64.b64decode(svg.get("data-v")), "<u2").reshape(3, 3)
+    assert svg.get("data-lower") is None
+    assert (codes == 65535).tolist() == (~visible).tolist()
 
 
 def test_pooling_keeps_a_diagonal():
