@@ -2,7 +2,9 @@
 
 import pytest
 from every_view import KINDS, everything
+from live_page import open_live
 
+import interp
 from interp.views.widgets import sources
 
 pytestmark = pytest.mark.browser
@@ -44,5 +46,21 @@ def test_every_view_is_without_serious_findings(page, theme):
     assert "\n".join(f"{kind}: {line}" for kind, lines in found.items() for line in lines) == ""
 
 
+def test_the_live_view_is_without_serious_findings(chromium, tmp_path):
+    """With a model behind it, after an intervention and with the table of tokens."""
+    model = interp.load("organism", verify=False)
+    state = interp.views.workbench(model, interp.tasks.get("ioi").batch(model, n=4)).state
+    context = chromium.new_context(viewport={"width": 1180, "height": 900})
+    tab = context.new_page()
+    open_live(tab, state, tmp_path / "live.html")
+    panel = tab.locator("section.iw-live")
+    panel.locator("button", has_text="Zero").click()
+    panel.locator("table").first.wait_for()
+    for theme in ("light", "dark"):
+        tab.evaluate(f"{STATE}.update({{theme: '{theme}'}})")
+        assert serious(tab, "section.iw-live", theme == "dark") == []
+    context.close()
+
+
 def test_every_view_is_looked_at():
-    assert set(KINDS) | {"live"} >= set(sources.further())
+    assert {*KINDS, "live"} == set(sources.further())
