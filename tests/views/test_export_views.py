@@ -2,8 +2,11 @@
 
 import csv
 import io
+import shutil
 import struct
+import subprocess
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from run_examples import needle_scores, over_steps, retrieval
 
 import interp.views as views
 from interp.core.errors import InterpError
+from interp.views.widgets import sources
 
 STATE = "globalThis.interpState"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -61,6 +65,18 @@ def test_a_page_is_saved_and_pictures_are_refused_with_what_to_do(tmp_path):
     with pytest.raises(InterpError, match="Export button"):
         views.token_strip(state=grid.state).save(tmp_path / "strip.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["grid.html"]
+
+
+def test_the_functions_of_the_script(tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node on the path; the browser tests run the same functions")
+    for path in sources.FOLDER.glob("*.js"):
+        text = path.read_text(encoding="utf-8").replace('.js";', '.mjs";')
+        (tmp_path / f"{path.stem}.mjs").write_text(text, encoding="utf-8")
+    shutil.copy(Path(__file__).parent / "export_checks.mjs", tmp_path)
+    done = subprocess.run([node, str(tmp_path / "export_checks.mjs")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def retrieval(state: HeadState) -> Rows:
 
 
 TABLES: Mapping[str, Callable[[HeadState], Rows]] = {
-    "grid": heads, "workbench": heads, "map": attention, "training": training, "retrieval": retrieval}
+    "grid": heads, "workbench": heads, "scatter": heads, "map": attention, "training": training, "retrieval": retrieval}
 
 
 def _cell(value: Any) -> Any:
