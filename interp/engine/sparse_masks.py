@@ -110,11 +110,12 @@ class SparseRun:
         new = torch.from_numpy(point.none[:, some] | point.mixed[:, some])
         if not bool(new.any()):
             return x
-        tail, rows = x.shape[-2:], self.count * self.ground.prompts.n
-        whole = x.reshape(rows, -1, *tail).reshape(self.count, self.ground.prompts.n, -1, *tail)
-        first = self.ground.first
-        mixed = torch.where(new[:, None, None, :, None], self.given.pop(what).to(x.dtype), whole[:, :, first:])
-        return (torch.cat([whole[:, :, :first], mixed], dim=2) if first else mixed).reshape(x.shape)
+        whole = x.reshape(self.count, self.ground.prompts.n, -1, *x.shape[-2:])
+        first, mixed = self.ground.first, torch.empty_like(whole)
+        mixed[:, :, :first] = whole[:, :, :first]
+        torch.where(new[:, None, None, :, None], self.given.pop(what).to(x.dtype), whole[:, :, first:],
+                    out=mixed[:, :, first:])
+        return mixed.reshape(x.shape)
 
     def output(self, x: Tensor) -> Tensor:
         """The stream that the logits are read from."""
