@@ -41,6 +41,8 @@ def freeze(
         raise InterpError(asked, "--out is the notebook itself", "give another name, or --in-place")
     book = load(notebook)
     check_place(place, "file")
+    if not all(isinstance(cell, dict) and isinstance(cell.get("outputs", []), list) for cell in book["cells"]):
+        raise InterpError(asked, "one of its cells is none", "open it in Jupyter and save it again")
     if not any(cell.get("outputs") for cell in book["cells"]):
         raise InterpError(asked, "it has no outputs", "run it first, in Jupyter or by jupyter execute --inplace")
     still, kept, bare = frozen(book)

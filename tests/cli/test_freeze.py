@@ -61,7 +61,8 @@ def test_the_command_writes_beside_and_leaves_the_notebook(interp, tmp_path):
 
 @pytest.mark.parametrize(("content", "words"), [
     ("{", "not JSON"), ("[]", "no notebook of format 4"), (book([]), "it has no outputs"),
-    ({"nbformat": 3, "worksheets": []}, "no notebook of format 4"), (None, "no such file"),
+    ({"nbformat": 3, "worksheets": []}, "no notebook of format 4"),
+    ({"nbformat": 4, "cells": [1]}, "one of its cells is none"), (None, "no such file"),
 ])
 def test_bad_input_is_refused_in_one_sentence(interp, tmp_path, content, words):
     path = tmp_path / "bad.ipynb"

@@ -187,7 +187,7 @@ export function gridPanel(link, root) {
       const stops = metric.signed ? [...link.palette.negative].reverse().concat(link.palette.positive) : link.palette.attention;
       parts.push(make("span", {}, `${shown === "both" ? "frame: " : ""}${metric.name} `,
         metric.signed ? number(-limit) : "0", bar(stops), number(limit), metric.unit ? ` ${metric.unit}` : ""));
-      const detail = metric.note + (metric.signed ? ", blue is positive" : "");
+      const detail = [metric.note, metric.signed ? "blue is positive" : ""].filter(Boolean).join(", ");
       if (detail) parts.push(make("span", {}, detail));
       if (metric.signed && shown === "metric") parts.push(make("span", {}, "bold or dot: the interval leaves out zero"));
     }
