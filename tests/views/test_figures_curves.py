@@ -228,6 +228,7 @@ def test_checkpoints_highlights_heads_with_intervals_and_shows_the_behaviour(tra
     assert list(accuracy.y) == [0, 0.25, 1]
     assert ends(accuracy)[1] == pytest.approx(wilson([0, 0.25, 1], 4)[1])
     assert accuracy.yaxis == "y2"
+    assert tuple(figure.layout.yaxis.range) == tuple(figure.layout.yaxis2.range)
     assert figure.layout.shapes[0].y0 == 0.5
     assert "12 prompts" in figure.layout.title.text
     two = figures.checkpoints(trajectory, behaviour={"one": right, "other": {10: [1, 0]}})

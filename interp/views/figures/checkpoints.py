@@ -11,6 +11,7 @@ from interp.core.head import Head
 from interp.core.proportions import wilson
 from interp.core.trajectory import Trajectory
 from interp.views.figures.style import (
+    DASHES,
     GRID,
     HINT,
     OUTCOME,
@@ -24,6 +25,8 @@ from interp.views.figures.style import (
 )
 from interp.views.labels import interval, number, plural
 
+SHARES = (-0.03, 1.03)
+"""Range of an axis of shares."""
 Behaviour = Mapping[int, Sequence[float]]
 Share = tuple[float, float, float, int]
 """Accuracy, the ends of its interval, number of prompts."""
@@ -74,6 +77,9 @@ def checkpoints(trajectory: Trajectory, *, heads: Sequence[Head | str] | None = 
     for i, (name, one) in enumerate(right.items()):
         _behaviour(figure, name, one, place, i)
     _axes(figure, place, log_steps, first.provenance.metric.replace("_", " "))
+    known = mean[np.isfinite(mean)]
+    if right and known.size and known.min() >= 0 and known.max() <= 1:
+        figure.update_layout(yaxis={"range": SHARES, "dtick": 0.2})      # one grid for both axes
     return figure if np.isfinite(mean).any() else say_nothing(figure, "no head has a value")
 
 
@@ -115,17 +121,19 @@ def _behaviour(figure: go.Figure, name: str, right: Mapping[int, Share], place: 
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     text = [f"{name}, step {step}: {number(value)} {interval(below, above)}, {plural(count, 'prompt')}"
             for step, (value, below, above, count) in right.items()]
-    style = {"line": OUTCOME["line"], "marker": {**OUTCOME["marker"], "symbol": f"{SYMBOLS[i % len(SYMBOLS)]}-open"}}
+    style = {"line": {**OUTCOME["line"], "dash": DASHES[(i + 2) % len(DASHES)]},
+             "marker": {**OUTCOME["marker"], "symbol": f"{SYMBOLS[i % len(SYMBOLS)]}-open"}}
     points(figure, [place[step] for step in right], share, low, high, text, style, name=f"{name} (n = {n})", yaxis="y2")
-    figure.update_layout(yaxis2={"title": {"text": "accuracy"}, "overlaying": "y", "side": "right", "range": [-0.03, 1.03],
-                                 "showgrid": False, "zeroline": False}, legend={"x": 1.08}, margin={"r": 60})
+    figure.update_layout(yaxis2={"title": {"text": "accuracy"}, "overlaying": "y", "side": "right", "range": SHARES,
+                                 "tickmode": "linear", "tick0": 0, "dtick": 0.2, "showgrid": False, "zeroline": False},
+                         legend={"x": 1.12}, margin={"r": 60})
 
 
 def _axes(figure: go.Figure, place: Mapping[int, float], log_steps: bool, unit: str) -> None:
     factors = log_steps and any(step > 0 for step in place)
     shown, last = [], -np.inf
     ends = np.log10(list(place.values())) if factors else np.array(list(place.values()))
-    room = float(np.ptp(ends)) / 18
+    room = float(np.ptp(ends)) / 14
     for (step, _), at in zip(place.items(), ends, strict=True):
         if at - last >= room:       # so that labels do not overlap
             shown.append(step)
