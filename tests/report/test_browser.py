@@ -52,7 +52,7 @@ def column(tab, index: int) -> list[float]:
 
 def test_columns_sort_both_ways(opened):
     tab = opened("three.html")
-    button = tab.locator("#task-0 table.ranked thead th").nth(3).locator("button")
+    button = tab.locator("#task-0 table.ranked thead th").nth(3).get_by_role("button")
     before = column(tab, 3)
     button.click()
     assert column(tab, 3) == sorted(before, reverse=True)
@@ -173,7 +173,7 @@ def test_a_node_of_the_circuit_shows_its_own_edges(opened):
 def test_words_sort_as_words(opened):
     tab = opened("three.html")
     head = tab.locator("#task-0 table.ranked thead th").nth(1)
-    head.locator("button").click()
+    head.get_by_role("button").click()
     cells = tab.eval_on_selector_all("#task-0 table.ranked tbody tr", "rows => rows.map(r => r.cells[1].textContent)")
     assert cells == sorted(cells)
     assert cells[0].startswith("first-token sink")

@@ -60,10 +60,12 @@
     const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
       if (head.matches(".plain")) return;
-      const button = document.createElement("button");
-      button.type = "button";
+      const button = document.createElement("span");    // a real button is not repeated on the next sheet of paper
+      button.setAttribute("role", "button");
+      button.tabIndex = 0;
       button.append(...head.childNodes);
       head.append(button);
+      button.addEventListener("keydown", e => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); button.click(); } });
       button.addEventListener("click", () => {
         const first = head.dataset.first || "descending", now = head.getAttribute("aria-sort");
         const next = now ? (now === "ascending" ? "descending" : "ascending") : first, sign = next === "ascending" ? 1 : -1;
