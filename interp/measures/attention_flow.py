@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from interp.measures.attention_graph import Floats, augmented, patterns_of_prompts, self_stack
+from interp.measures.attention_graph import Floats, augmented, over_prompts, self_stack
 from interp.measures.measure import Measured, measure
 
 SCALE = 2**30 - 1
@@ -53,18 +53,23 @@ def attention_flow(
         InterpError: an unknown span; cross-attention, whose queries are not its keys.
     """
     stack = self_stack(model, attention, "find the flow of")
-    values, plain = np.full((stack.n_layers, stack.n_heads, batch.n), np.nan), np.full(batch.n, np.nan)
-    for row, one in enumerate(patterns_of_prompts(model, batch, stack.attention, keys, batch_size)):
-        if not one.keys.any():
-            continue
-        layers, each = augmented(one.pattern.mean(1), residual), augmented(one.pattern, residual)
-        plain[row] = max_flow(layers, one.keys, one.answer)
-        for layer in range(stack.n_layers):
-            for head in range(stack.n_heads):
-                swapped = layers.copy()
-                swapped[layer] = each[layer, head]
-                values[layer, head, row] = max_flow(swapped, one.keys, one.answer)
+    values, plain = over_prompts(model, batch, stack.attention, keys, batch_size,
+                                 lambda one: flows(one.pattern, one.keys, one.answer, residual))
     return Measured(values=values, attention=stack.attention, baselines={"averaged": plain}, metric="flow")
+
+
+def flows(pattern: Floats, keys: np.ndarray, answer: int, residual: float = 0.5) -> tuple[Floats, float]:
+    """Flow from ``answer`` to ``keys`` [key] by each head in place of its layer [layer, head], and by averages alone.
+
+    ``pattern``: [layer, head, query, key], layer 0 next to the input.
+    """
+    layers, each = augmented(pattern.mean(1), residual), augmented(pattern, residual)
+    values = np.empty(pattern.shape[:2])
+    for layer, head in np.ndindex(values.shape):
+        swapped = layers.copy()
+        swapped[layer] = each[layer, head]
+        values[layer, head] = max_flow(swapped, keys, answer)
+    return values, max_flow(layers, keys, answer)
 
 
 def max_flow(layers: Floats, keys: np.ndarray, answer: int) -> float:

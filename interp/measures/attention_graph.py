@@ -1,6 +1,6 @@
 """Attention as a graph over layers and tokens: what rollout and flow share. Arrays per prompt, real tokens only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,18 @@ def patterns_of_prompts(model: Any, batch: Any, attention: str, keys: Keys,
             pattern = torch.stack([captured[site][i][:, there][:, :, there] for site in sites])
             yield PromptAttention(pattern.double().cpu().numpy(), chosen[i, there].cpu().numpy(),
                                   int(there[: int(queries[i])].sum()))
+
+
+def over_prompts(model: Any, batch: Any, attention: str, keys: Keys, batch_size: int | None,
+                 read: Callable[[PromptAttention], tuple[Floats, float]]) -> tuple[Floats, Floats]:
+    """What ``read`` gives for each prompt's attention, by head [layer, head, prompt] and of averaged layers [prompt]; NaN
+    for a prompt without such keys."""
+    stack = model.stack(attention)
+    values, plain = np.full((stack.n_layers, stack.n_heads, batch.n), np.nan), np.full(batch.n, np.nan)
+    for row, one in enumerate(patterns_of_prompts(model, batch, attention, keys, batch_size)):
+        if one.keys.any():
+            values[..., row], plain[row] = read(one)
+    return values, plain
 
 
 def augmented(pattern: Floats, residual: float = 0.5) -> Floats:

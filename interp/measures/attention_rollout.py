@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from interp.measures.attention_graph import Floats, augmented, patterns_of_prompts, self_stack
+from interp.measures.attention_graph import Floats, augmented, over_prompts, self_stack
 from interp.measures.measure import Measured, measure
 
 
@@ -48,10 +48,8 @@ def attention_rollout(
         InterpError: an unknown span; cross-attention, whose queries are not its keys.
     """
     stack = self_stack(model, attention, "roll out")
-    values, plain = np.full((stack.n_layers, stack.n_heads, batch.n), np.nan), np.full(batch.n, np.nan)
-    for row, one in enumerate(patterns_of_prompts(model, batch, stack.attention, keys, batch_size)):
-        if one.keys.any():
-            values[..., row], plain[row] = rollouts(one.pattern, one.keys, one.answer, others, residual)
+    values, plain = over_prompts(model, batch, stack.attention, keys, batch_size,
+                                 lambda one: rollouts(one.pattern, one.keys, one.answer, others, residual))
     return Measured(values=values, attention=stack.attention, baselines={"averaged": plain}, metric="rollout")
 
 

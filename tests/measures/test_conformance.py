@@ -211,7 +211,8 @@ def test_permuting_heads_permutes_scores(name, options, architecture, batch, sco
     if "sender" in before.dims:
         expected = expected.reshape(*expected.shape[:3], -1, len(order))[..., order].reshape(expected.shape)
     np.testing.assert_allclose(after.values, expected, rtol=1e-3, atol=5e-5)
-    assert np.nanmax(np.abs(expected - before.values)) > 1e-3 or name in RARE
+    level = options.get("over") == "layer"                # all heads of a layer have one value
+    assert np.nanmax(np.abs(expected - before.values)) > 1e-3 or name in RARE or level
 
 
 def _features_last(module, side):
