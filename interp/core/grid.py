@@ -11,28 +11,31 @@ from interp.core.errors import InterpError
 from interp.core.intervals import Floats
 from interp.core.proportions import wilson
 
-_CELL = re.compile(r"length (\d+), depth (\d+), (.+)")
+_CELL = re.compile(r"length (\d+), depth (\d+), (.+?)(?:, placed (\d+\.\d))?")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One needle in one context: the context's length in tokens, the needle's depth in percent (0: first), its name.
+    """One needle in one context: the context's length in tokens, the depth in percent that was asked for (0: first), the
+    needle's name, and the depth at which it came to stand, to a tenth of a percent (None: not recorded).
 
-    ``str`` gives ``length 1000, depth 50, harbour``, the label of the prompt.
+    ``str`` gives ``length 1000, depth 50, harbour, placed 47.3``, the label of the prompt.
     """
 
     length: int
     depth: int
     needle: str
+    placed: float | None = None
 
     def __str__(self) -> str:
-        return f"length {self.length}, depth {self.depth}, {self.needle}"
+        placed = "" if self.placed is None else f", placed {self.placed:.1f}"
+        return f"length {self.length}, depth {self.depth}, {self.needle}{placed}"
 
     @classmethod
     def parse(cls, text: str) -> "Cell":
         """Read what ``str`` gives."""
         if match := _CELL.fullmatch(text):
-            return cls(int(match[1]), int(match[2]), match[3])
+            return cls(int(match[1]), int(match[2]), match[3], float(match[4]) if match[4] else None)
         raise InterpError(f"read {text!r} as a cell of a grid", "it is not of the form 'length 1000, depth 50, name'",
                           "use prompts of the task needle")
 

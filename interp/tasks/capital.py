@@ -67,6 +67,16 @@ def frames_of(split: Split) -> tuple[str, ...]:
     return tuple(name for name in FRAMES if name not in out)
 
 
+def facts_and_frames(task: str, split: Split, keep: Keep | None, frames: tuple[str, ...] | None, known: tuple[str, ...],
+                     default: tuple[str, ...]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """What a conflict of capitals is drawn from: at least three facts, and those of the ``known`` frames that were asked for
+    (None: the ``default``)."""
+    found = facts(split, keep)
+    if len(found) < 3:
+        raise ValueError(f"{task} needs three countries with single-token capitals; {len(found)} are left")
+    return found, default if frames is None else tuple(choice_of(frame, known, "the frame") for frame in frames)
+
+
 def generate(
     n: int,
     seed: int,

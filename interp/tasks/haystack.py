@@ -2,7 +2,8 @@
 
 A maker is a function ``(rng, length, depth, size) -> PromptPair`` whose clean prompt has at most ``length`` tokens by the
 count ``size`` and the spans ``needle`` and ``answer`` (within it); ``grid_pairs`` calls it for the cells of a grid. Any
-behaviour that can be put as context, question and answer becomes a grid by writing such a maker.
+behaviour that can be put as context, question and answer becomes a grid by writing such a maker. Its pair's ``frame`` is the
+name of the needle; if it can be put at some depths only, the maker returns ``(pair, depth in percent where it stands)``.
 """
 
 import json
@@ -11,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from math import lcm
 from pathlib import Path
 
 from interp.core.grid import Cell
@@ -18,7 +20,7 @@ from interp.tasks import key_value
 from interp.tasks.prompt import Prompt, PromptPair
 
 Size = Callable[[str], int]
-Maker = Callable[[random.Random, int, int, Size], PromptPair]
+Maker = Callable[[random.Random, int, int, Size], PromptPair | tuple[PromptPair, float]]
 DATA = Path(__file__).parent / "data"
 QUESTION = "\n\nQuestion: {question}\nAnswer:"
 
@@ -36,21 +38,39 @@ class Needle:
 
 def grid_pairs(n: int, seed: int, lengths: Sequence[int], depths: Sequence[int], make: Maker, size: Size,
                reserved: int = 0) -> list[PromptPair]:
-    """``n`` prompt pairs: every cell of the grid once, in random order, then every cell again, and so on.
+    """``n`` prompt pairs: every cell of the grid once, in the order of ``even_cells``, then every cell again, and so on.
 
     Equal arguments give equal pairs and a larger n continues a smaller one. A pair's ``frame`` is its cell
     (``interp.core.grid.Cell``). ``reserved``: tokens of each length that the tokenizer puts in by itself.
     """
     if not lengths or not depths or not all(0 <= depth <= 100 for depth in depths):
         raise ValueError(f"the grid has the lengths {list(lengths)} and the depths {list(depths)} (percent, 0 to 100)")
-    cells = [(length, depth) for length in lengths for depth in depths]
     pairs = []
     for i in range(n):
-        turn, place = divmod(i, len(cells))
-        length, depth = random.Random(f"{seed} {turn}").sample(cells, len(cells))[place]
-        pair = make(random.Random(f"{seed} {turn} {length} {depth}"), length - reserved, depth, size)
-        pairs.append(replace(pair, frame=str(Cell(length, depth, pair.frame))))
+        turn, place = divmod(i, len(lengths) * len(depths))
+        length, depth = even_cells(lengths, depths, random.Random(f"{seed} {turn}"))[place]
+        made = make(random.Random(f"{seed} {turn} {length} {depth}"), length - reserved, depth, size)
+        pair, placed = made if isinstance(made, tuple) else (made, None)
+        pairs.append(replace(pair, frame=str(Cell(length, depth, pair.frame, placed))))
     return pairs
+
+
+def even_cells(lengths: Sequence[int], depths: Sequence[int], rng: random.Random) -> list[tuple[int, int]]:
+    """Every (length, depth) once, in a random order of which any beginning is even: each length comes as often as every
+    other (or once more), each depth likewise, and the next one is as far as can be from those that came (two of the depths
+    0, 25, ... 100 are at least 50 apart)."""
+    longs, deep = _apart(lengths, rng), _apart(depths, rng)
+    both = lcm(len(longs), len(deep))       # after which the same pairs would come again, but for the shift by one
+    return [(longs[i % len(longs)], deep[(i + i // both) % len(deep)]) for i in range(len(longs) * len(deep))]
+
+
+def _apart(numbers: Sequence[int], rng: random.Random) -> list[int]:
+    """The numbers from a random one on, each as far from those before it as can be."""
+    left = rng.sample(list(numbers), len(numbers))
+    order = [left.pop()]
+    while left:
+        order.append(left.pop(max(range(len(left)), key=lambda i: min(abs(left[i] - one) for one in order))))
+    return order
 
 
 @cache
@@ -88,7 +108,7 @@ def text_maker(haystack: str, needles: Sequence[Needle], size: Size) -> Maker:
                                                            for answer in needle.answers)), None):
         raise ValueError(f"the needle {clash.name!r} stands in the haystack already")
 
-    def make(rng: random.Random, length: int, depth: int, size: Size) -> PromptPair:
+    def make(rng: random.Random, length: int, depth: int, size: Size) -> tuple[PromptPair, float]:
         needle = rng.choice(list(needles))
         answer, other = rng.choice(choices[needle])
         start = rng.randrange(len(text))
@@ -103,7 +123,8 @@ def text_maker(haystack: str, needles: Sequence[Needle], size: Size) -> Maker:
             clean = _prompt([text[i] for i in chosen], before, needle, answer)
             if size(clean.text) <= length:
                 corrupt = _prompt([text[i] for i in chosen], before, needle, other)
-                return PromptPair(clean, corrupt, f" {answer}", (f" {other}",), f" {other}", needle.name)
+                placed = 100 * sum(sizes[i] for i in chosen[:before]) / sum(sizes[i] for i in chosen)
+                return PromptPair(clean, corrupt, f" {answer}", (f" {other}",), f" {other}", needle.name), placed
             chosen.pop()
         raise ValueError(f"a length of {length} leaves {room} tokens for the haystack, and a sentence needs "
                          f"{sizes[start]}; use longer lengths")
@@ -111,7 +132,7 @@ def text_maker(haystack: str, needles: Sequence[Needle], size: Size) -> Maker:
     return make
 
 
-def list_maker(rng: random.Random, length: int, depth: int, size: Size) -> PromptPair:
+def list_maker(rng: random.Random, length: int, depth: int, size: Size) -> tuple[PromptPair, float]:
     """A key and its value in a list of such pairs (as in the task ``key_value``), the key asked for at the end."""
     words = [*key_value.entries().train, *key_value.entries().held_out]
     key, value, other = rng.sample(words, 3)
@@ -140,7 +161,8 @@ def list_maker(rng: random.Random, length: int, depth: int, size: Size) -> Promp
                  "question": (len(text) - len(f" {key}"), len(text))}
         return Prompt(text, spans)
 
-    return PromptPair(prompt(value), prompt(other), f" {value}", (f" {other}",), f" {other}", "list")
+    made = PromptPair(prompt(value), prompt(other), f" {value}", (f" {other}",), f" {other}", "list")
+    return made, 100 * before / len(pairs)
 
 
 def _answers(needle: Needle, size: Size) -> list[tuple[str, str]]:

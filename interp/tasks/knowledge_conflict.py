@@ -22,7 +22,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from interp.tasks.capital import facts
+from interp.tasks.capital import facts_and_frames
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of
 from interp.tasks.task import Task
 
@@ -55,14 +55,7 @@ def generate(
     `QUESTIONS`."""
     choice_of(corruption, CORRUPTIONS, "the corruption")
     choice_of(kind, KINDS, "the kind of conflict")
-    known = facts(split, keep)
-    if len(known) < 3:
-        raise ValueError(f"knowledge_conflict needs three countries with single-token capitals; {len(known)} are left")
-    chosen = (
-        tuple(QUESTIONS)
-        if frames is None
-        else tuple(choice_of(frame, tuple(QUESTIONS), "the frame") for frame in frames)
-    )
+    known, chosen = facts_and_frames("knowledge_conflict", split, keep, frames, tuple(QUESTIONS), tuple(QUESTIONS))
     rng = random.Random(seed)
     made: list[PromptPair] = []
     asked: set[tuple[str, str]] = set()

@@ -12,7 +12,9 @@
   to 50,000 tokens, 10 depths and 3 needles; needles, questions and text are our own.
 
 Lengths are in tokens of the model (in words where `generate` is called without one). `depths` are percent of
-the haystack. A cell of the grid is a prompt's `frame` ("length 1000, depth 50, captain").
+the haystack. A cell of the grid is a prompt's `frame` ("length 1000, depth 50, captain, placed 47.3"): a needle
+stands between whole sentences, so that it comes to stand a little less deep than asked. Fewer prompts than cells are
+spread evenly over lengths and depths.
 """
 
 from collections.abc import Callable
@@ -125,5 +127,6 @@ TASK = NeedleTask(
     corruptions=CORRUPTIONS,
     fits=("gpt2",),
     first_token=True,
+    version=2,
 )
 batch = TASK.batch

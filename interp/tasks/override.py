@@ -21,7 +21,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from interp.tasks.capital import facts
+from interp.tasks.capital import facts_and_frames
 from interp.tasks.prompt import Keep, Prompt, PromptPair, Split, choice_of
 from interp.tasks.task import Task
 
@@ -112,14 +112,7 @@ def generate(
     `FRAMES`."""
     choice_of(corruption, CORRUPTIONS, "the corruption")
     choice_of(kind, KINDS, "the kind of override")
-    known = facts(split, keep)
-    if len(known) < 3:
-        raise ValueError(f"override needs three countries with single-token capitals; {len(known)} are left")
-    chosen = (
-        frames_of(split)
-        if frames is None
-        else tuple(choice_of(frame, tuple(FRAMES), "the frame") for frame in frames)
-    )
+    known, chosen = facts_and_frames("override", split, keep, frames, tuple(FRAMES), frames_of(split))
     rng = random.Random(seed)
     made = []
     for _ in range(n):

@@ -8,7 +8,7 @@ from vocabularies import TokenizerOnly, letters, organism
 from interp.core.errors import InterpError
 from interp.core.grid import Cell
 from interp.tasks import needle
-from interp.tasks.haystack import DATA, grid_pairs, own_needles, sentences, text_maker
+from interp.tasks.haystack import DATA, even_cells, grid_pairs, own_needles, sentences, text_maker
 from interp.tasks.prompt import Prompt, PromptPair
 
 
@@ -55,6 +55,7 @@ def test_prompts_are_as_long_and_needles_as_deep_as_asked():
         depth = 100 * before / (before + after)
         assert depth <= cell.depth + 1e-9
         assert depth >= cell.depth - 100 * 45 / (before + after)
+        assert cell.placed == pytest.approx(depth, abs=0.06)
         assert (before == 0) == (cell.depth == 0)
         assert (after == 0) == (cell.depth == 100)
         assert text[:start].rstrip()[-1:] in (".", "!", "?", "")
@@ -63,6 +64,42 @@ def test_prompts_are_as_long_and_needles_as_deep_as_asked():
         assert pair.clean.word("answer") in pair.clean.word("needle")
         assert text.count(pair.answer) == 1
         assert pair.corrupt.text == text.replace(pair.answer, pair.corrupt_answer)
+
+
+def test_a_few_prompts_are_spread_over_the_grid():
+    """Two of five depths are at least half of the text apart; any beginning of a turn holds every length and every depth
+    equally often, give or take one; a whole turn every cell once."""
+    for seed in range(40):
+        cells = even_cells((200, 400, 800), (0, 25, 50, 75, 100), random.Random(seed))
+        assert len(set(cells)) == len(cells) == 15
+        assert abs(cells[0][1] - cells[1][1]) >= 50
+        for n in range(1, 16):
+            for axis, values in ((0, (200, 400, 800)), (1, (0, 25, 50, 75, 100))):
+                times = [sum(cell[axis] == value for cell in cells[:n]) for value in values]
+                assert max(times) - min(times) <= 1
+        square = even_cells((1, 2, 3, 4), (0, 10, 20, 30, 40, 50), random.Random(seed))
+        assert len(set(square)) == 24
+    starts = {even_cells((1,), (0, 25, 50, 75, 100), random.Random(seed))[0] for seed in range(40)}
+    assert starts == {(1, depth) for depth in (0, 25, 50, 75, 100)}
+    pair = needle.generate(2, 0, lengths=400, depths=(0, 100))
+    assert [Cell.parse(one.frame).placed for one in pair] in ([0, 100], [100, 0])
+
+
+def test_where_the_needle_came_to_stand_is_recorded(model, tmp_path):
+    """Sentences of ten letters each, a token a letter: asked for 49 % of ten or so, it stands behind whole ones."""
+    path = tmp_path / "even.txt"
+    path.write_text(" ".join(f"{letter * 8}." for letter in "abcdefghij"))
+    batch = needle.batch(model, 6, haystack=str(path), lengths=(300, 420), depths=(0, 49, 100))
+    asked = batch.clean.start, batch.span("needle"), batch.span("question")
+    for pair, first, (start, stop), (asks, _) in zip(batch.prompts, *(one.tolist() for one in asked), strict=True):
+        cell = Cell.parse(pair.frame)
+        before, after = start - first, asks - stop - len("\n\nQuestion:")
+        assert cell.placed == pytest.approx(100 * before / (before + after), abs=2)      # spaces between, a special token
+        count = round((before + after) / 10)
+        assert cell.placed == pytest.approx({0: 0, 49: 100 * (49 * count // 100) / count, 100: 100}[cell.depth], abs=0.06)
+    plain = Cell.parse("length 60, depth 49, toy")
+    assert (plain.placed, str(plain)) == (None, "length 60, depth 49, toy")
+    assert Cell.parse(str(Cell(60, 49, "a, b", 40.0))) == Cell(60, 49, "a, b", 40.0)
 
 
 def test_lengths_are_tokens_of_the_model(model):
