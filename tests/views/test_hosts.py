@@ -165,7 +165,7 @@ def test_a_frozen_notebook_exported_to_html_draws_without_a_network(chromium, fo
     text, _ = nbconvert.HTMLExporter().from_notebook_node(nbformat.reads(json.dumps(still), as_version=4))
     path = folder / "linked.html"
     path.write_text(text)
-    context = chromium.new_context(offline=True)
+    context = chromium.new_context(offline=True, accept_downloads=True)
     page = context.new_page()
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -175,6 +175,10 @@ def test_a_frozen_notebook_exported_to_html_draws_without_a_network(chromium, fo
     assert grid.locator("canvas").first.evaluate(DRAWN)
     grid.locator(".iw-stage").click(position=CELL)
     assert grid.locator(".iw-voice").inner_text().startswith("L1H2; effect 1.00")
+    grid.locator("button", has_text="Export").click()
+    with page.expect_download() as download:
+        grid.locator("[role=menuitem]", has_text="CSV").click()
+    assert download.value.path().read_text().splitlines()[6].startswith("L1H2,1,2,1,")
     assert page.frame_locator("iframe").nth(1).locator("strong").inner_text() == "L0H1"
     assert [text for text in wrong if "require" not in text] == []
     context.close()

@@ -45,6 +45,7 @@ def test_trajectories_and_several_measures_are_taken():
 def test_accuracy_is_taken_with_its_interval_where_it_is_per_prompt():
     content = payload(over_steps(), {step: [0.0, 1.0, 1.0, 1.0] for step in STEPS})
     behaviour = content["behaviour"]
+    assert payload((over_steps(), {step: [0.0, 1.0, 1.0, 1.0] for step in STEPS})) == content
     assert (behaviour["name"], behaviour["n"], behaviour["mean"]) == ("accuracy", 4, [0.75] * 5)
     assert behaviour["low"][0] < 0.75 < behaviour["high"][0]
     assert payload(over_steps(), dict.fromkeys(STEPS, 0.5))["behaviour"]["low"] == [None] * 5

@@ -38,7 +38,8 @@ def training_slider(scores_by_step: Any, state: HeadState | None = None, *, accu
 
     Args:
         scores_by_step: a ``Trajectory`` (``interp.measures.over_checkpoints`` makes one), step -> ``HeadScores``, or a
-            list of these for several measures of the same heads and steps.
+            list of these for several measures of the same heads and steps. As a tab: ``workbench(training=...)``, with an
+            accuracy ``training=(scores_by_step, accuracy)``.
         state: of another view, to be linked with.
         accuracy: step -> how often the model is right there, 0 to 1: a number, or one per prompt (then with its interval).
             None: what the scores tell of the clean prompts, where they do.
@@ -62,8 +63,10 @@ def training_slider(scores_by_step: Any, state: HeadState | None = None, *, accu
 def payload(scores_by_step: Any, accuracy: Mapping[int, Any] | None = None) -> dict[str, Any]:
     """What the view draws: heads, steps, per metric mean and interval [step][layer * widest layer + head], the behaviour.
 
-    Three to six significant digits; None where there is no value.
+    Three to six significant digits; None where there is no value. Takes both arguments as one pair too, as a tab does.
     """
+    if isinstance(scores_by_step, tuple) and len(scores_by_step) == 2 and _shares(scores_by_step[1]):
+        scores_by_step, accuracy = scores_by_step
     runs = [_by_step(one) for one in (scores_by_step if isinstance(scores_by_step, list | tuple) else [scores_by_step])]
     if not runs or not runs[0]:
         raise InterpError(ASKED, "there is no checkpoint", "give a Trajectory, or step -> HeadScores")
@@ -87,6 +90,10 @@ def payload(scores_by_step: Any, accuracy: Mapping[int, Any] | None = None) -> d
         "behaviour": _behaviour(runs[0], steps, accuracy),
         "source": _source(first),
     }
+
+
+def _shares(given: Any) -> bool:
+    return isinstance(given, Mapping) and not any(isinstance(one, HeadScores) for one in given.values())
 
 
 def _by_step(given: Any) -> dict[int, HeadScores]:
