@@ -9,8 +9,8 @@ export function stripPanel(link, root) {
   const line = make("div", { class: "iw-strip", role: "listbox", tabindex: "0", "aria-label": "tokens of the prompt" });
   const title = make("div", { class: "iw-title" });
   const note = make("p", { class: "iw-note", hidden: true });
-  root.append(make("div", { class: "iw-tools" },
-    choice(link, "Prompt", "prompt", () => (link.header.prompts ?? []).map((text, i) => [i, text]))), title, note, line);
+  const prompts = choice(link, "Prompt", "prompt", () => (link.header.prompts ?? []).map((text, i) => [i, text]));
+  root.append(make("div", { class: "iw-head" }, title, make("div", { class: "iw-tools" }, prompts)), note, line);
   let chips = [];
   let first = 0;
   let shown = "";
