@@ -1,4 +1,4 @@
-"""A measure over a training run: hand-made growth, whose onsets are known, and the organism's first and last checkpoint."""
+"""A measure over a training run: hand-made growth, whose onsets are known, and the organism's thirteen checkpoints."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from random_batches import random_batch, shallow
 
 import interp
 from interp.core.errors import InterpError
+from interp.engine.forward import metric_values
 from interp.measures.over_checkpoints import over_checkpoints, over_models
 from interp.models.builtin import shipped
 from interp.models.checkpoints import checkpoints
@@ -50,10 +51,17 @@ def test_onsets():
 
 
 @pytest.fixture(scope="module")
-def ends():
-    """The organism's first and last checkpoint: steps and models."""
-    steps = [int(name.removeprefix("step-")) for name in checkpoints(shipped()["organism"])]
-    return {step: load("organism", revision=f"step-{step}", verify=False) for step in (steps[0], steps[-1])}
+def every():
+    """The organism at each of its checkpoints, by step."""
+    names = list(checkpoints(shipped()["organism"]))
+    assert len(names) == 13
+    return {int(name.removeprefix("step-")): load("organism", revision=name, verify=False) for name in names}
+
+
+@pytest.fixture(scope="module")
+def ends(every):
+    """The first and the last of them."""
+    return {step: every[step] for step in (min(every), max(every))}
 
 
 def test_the_organism_grows_into_its_roles(ends):
@@ -66,6 +74,30 @@ def test_the_organism_grows_into_its_roles(ends):
     assert set(found.onset().onset.dropna()) <= {first, last}
     named = over_checkpoints("organism", "direct_logit_attribution", batch, steps=[first, last])
     np.testing.assert_array_equal(named.mean(), found.mean())
+
+
+def test_when_the_organisms_heads_acquire_their_roles(every):
+    """First a head that looks at the token before, then, in a later layer, induction heads that need what it writes; from
+    their onset on the model continues a repetition, and not before. No step is written here."""
+    steps = np.array(sorted(every))
+    batch = interp.tasks.induction.batch(every[steps[-1]], n=10, seed=1, corruption="no_repeat", length=12)
+    found = {target: over_models(every, "attends_to", batch, target=target) for target in ("previous token", "induction")}
+    assert all(one.steps == tuple(steps) for one in found.values())
+    onset = {target: one.onset(0.4, n_boot=200).dropna(subset="onset") for target, one in found.items()}
+    assert all(len(one) for one in onset.values())
+    for target, rows in onset.items():
+        for row in rows.itertuples():
+            course = found[target].mean()[:, row.layer, row.index]
+            assert (course[steps >= row.onset] >= 0.4).all()
+            assert (course[steps == row.before] < 0.4).all()
+            assert row.low <= row.onset <= row.high
+    before, after = onset["previous token"], onset["induction"]
+    assert (after.onset > steps[0]).all()
+    assert before.onset.min() < after.onset.min()
+    assert before.layer.min() < after.layer.min()
+    right = np.array([(metric_values(every[step], batch) > 0).mean() for step in steps])
+    assert right[steps == before.onset.min()] < 0.75        # chance is a half: the head before is not enough
+    assert right[steps >= after.high.max()].min() > 0.95
 
 
 def test_the_organisms_heads_scan_for_what_tells_the_answer_apart(ends):
