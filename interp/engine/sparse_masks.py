@@ -97,10 +97,15 @@ class SparseRun:
                 continue
             bias = {"q": backend.b_Q, "k": backend.b_K, "v": backend.b_V}[what](reader.layer, self.graph.attention)
             self.given[what] = self.given[what].clone()
+            streams = dict[int, list[Tensor]]()
+            at = dict[int, list[int]]()
             for m in masks:
                 for head, stream in self._sums(key, m, some, live):
-                    new = self.ground.projections[what, reader.layer][head](stream)
-                    self.given[what][m, :, :, head] = new if bias is None else new + bias[head].to(new.dtype)
+                    streams.setdefault(head, []).append(stream)
+                    at.setdefault(head, []).append(m)
+            for head, each in streams.items():
+                new = self.ground.projections[what, reader.layer][head](torch.stack(each))
+                self.given[what][at[head], :, :, head] = new if bias is None else new + bias[head].to(new.dtype)
         return normed
 
     def into_heads(self, x: Tensor, what: str, layer: int) -> Tensor:
@@ -130,9 +135,9 @@ class SparseRun:
         new = whole.reshape(self.count, self.ground.prompts.n, -1, whole.shape[-1]).clone()
         after = new[:, :, self.ground.first:]
         after[none] = known.to(new.dtype)
-        for m in mixed:
-            for _, stream in self._sums(key, m, slice(0, 1), live):
-                after[m] = norm(stream).to(new.dtype)
+        if len(mixed):
+            streams = [stream for m in mixed for _, stream in self._sums(key, m, slice(0, 1), live)]
+            after[mixed] = norm(torch.stack(streams)).to(new.dtype)
         return new.reshape(whole.shape)
 
     def _sums(self, key: Key, m: int, some: slice, live: Tensor) -> Iterator[tuple[int, Tensor]]:
