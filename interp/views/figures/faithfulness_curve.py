@@ -43,7 +43,7 @@ def faithfulness_curve(found: Any, *, random: Any = None, completeness: bool | N
         parts = ("faithfulness", "completeness") if drawn and "completeness" in frame else ("faithfulness",)
         for j, what in enumerate(parts):
             _line(figure, frame, what, f"{name} {what}".strip() if len(parts) > 1 or not name else str(name), i + j)
-    figure.update_xaxes(title_text="edges in the circuit", type="log", gridcolor=GRID, zeroline=False)
+    figure.update_xaxes(title_text="edges in the circuit", type="log", dtick="D2", gridcolor=GRID, zeroline=False)
     figure.update_yaxes(title_text="share of the behaviour" if drawn else "faithfulness", gridcolor=GRID, zeroline=False)
     return figure if any(len(frame) for frame in lines.values()) else say_nothing(figure, "there are no circuits")
 

@@ -12,8 +12,8 @@ from interp.views.figures.style import SHARE, layout, say_nothing
 from interp.views.labels import number, probability
 
 NEEDED = ("a", "b", "size_a", "size_b", "shared", "jaccard", "chance", "matched", "p_holm")
-ROOMY = 7
-"""Up to so many circuits a cell holds chance and p as well; beyond, they are in the hover text."""
+ROOMY, MOST = 7, 12
+"""Up to so many circuits a cell holds chance and p in words, and in numbers alone; beyond, they are in the hover text."""
 
 
 def overlap_matrix(found: pd.DataFrame, *, chance: Literal["matched", "chance"] = "matched", level: float = 0.05,
@@ -51,8 +51,9 @@ def overlap_matrix(found: pd.DataFrame, *, chance: Literal["matched", "chance"] 
                 continue
             value = f"{row['jaccard']:.2f}" if row["jaccard"] == row["jaccard"] else "–"
             value = f"<b>{value}</b>" if row["p_holm"] <= level else value
-            by_chance = f"{row[chance]:.2f} by chance<br>p {probability(row['p_holm'])}"
-            printed[i][j] = f"{value}<br>{by_chance}" if len(names) <= ROOMY else value
+            p = probability(row["p_holm"])
+            by_chance = f"{row[chance]:.2f}{' by chance' if len(names) <= ROOMY else ''}<br>p {p}"
+            printed[i][j] = f"{value}<br>{by_chance}" if len(names) <= MOST else value
             hover[i][j] = (f"{one} / {other}: {row['shared']} of {row['size_a']} and {row['size_b']} shared, Jaccard "
                            f"{number(row['jaccard'])}; by chance {number(row['chance'])}, matched by layer "
                            f"{number(row['matched'])}, p {probability(row['p_holm'])} (Holm)")
@@ -63,5 +64,5 @@ def overlap_matrix(found: pd.DataFrame, *, chance: Literal["matched", "chance"] 
     )
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     figure.update_xaxes(type="category", showgrid=False)
-    figure.update_layout(plot_bgcolor="#eceef1")
+    figure.update_layout(plot_bgcolor="#eceef1", height=180 + 56 * len(names))
     return figure
