@@ -48,7 +48,13 @@ def possible(model: Any, batch: Any, attention: str) -> str:
         return f"{model.name} has no output over a vocabulary"
     if attention != "self":
         return f"{attention} attention has other prompts than those that are continued"
-    return "" if isinstance(getattr(batch, "clean", None), Tokens) else "the prompts are no tokens"
+    if not isinstance(getattr(batch, "clean", None), Tokens):
+        return "the prompts are no tokens"
+    try:
+        begin(model.tokenizer)
+    except InterpError as refused:
+        return str(refused)
+    return ""
 
 
 def attach(state: HeadState, model: Any, batch: Any, reader: Callable[[Sequence[Tokens]], Reader]) -> None:

@@ -112,7 +112,7 @@ def _packed(data: bytes) -> str:
     missing = -len(zipped) % 4
     words = np.frombuffer(zipped + bytes(missing), ">u4").astype(np.uint32)
     digits = words[:, None] // np.array([85**4, 85**3, 85**2, 85, 1], np.uint32) % np.uint32(85)
-    text = np.frombuffer(LETTERS, np.uint8)[digits].tobytes().decode()
+    text: str = np.frombuffer(LETTERS, np.uint8)[digits].tobytes().decode()
     return text[: len(text) - missing]
 
 
