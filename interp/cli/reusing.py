@@ -77,8 +77,9 @@ def _said(found: Any, names: list[str]) -> list[str]:
     lines += [f"only {name}: {', '.join(map(str, only)) or 'none'}"
               for name, only in zip(names, found.overlap.only, strict=True)]
     if found.swap is not None:
-        lines += ["", "swap test: what shared heads carry at the last token, put from one task into the other (shares of "
-                      "what a swap within the task does)", _table(found.swap.verdicts)]
+        where = "; ".join(f"{name} {_place(position)}" for name, position in found.swap.positions.items())
+        lines += ["", f"swap test: outputs of shared heads put from one task into the other, at the token from which they "
+                      f"read ({where}); shares of what a swap within the task does", _table(found.swap.verdicts)]
         joint = found.swap.table[found.swap.table["kind"] != "shared"]
         lines += ["all shared heads at once, and controls", _table(joint.drop(columns="heads"))]
     if len(found.edits):
@@ -101,9 +102,13 @@ def _readers(readers: Any) -> str:
     found: dict[str, list[str]] = {}
     for one in readers:
         behind = f" {one.offset} behind" if one.offset else ""
-        source = "" if one.query == "end" else f" from {-1 - int(one.query)} before the last token"
+        source = "" if one.query == "end" else f" from {_place(one.query)}"
         found.setdefault(f"{'copy' if one.copies else 'suppress'} what they read{behind}{source}", []).append(str(one.head))
     return "; ".join(f"{', '.join(heads)} {what}" for what, heads in found.items())
+
+
+def _place(position: str | int) -> str:
+    return "the last token" if position == "end" else f"{-1 - int(position)} before the last token"
 
 
 def _summed(edits: Any) -> Any:

@@ -101,7 +101,7 @@ class Reuse:
                 "shared": list(map(str, self.overlap.shared)), "chance": vars(self.overlap.chance),
                 "matched": vars(self.overlap.matched), "only": [list(map(str, some)) for some in self.overlap.only]}
         told = {"oracle": "edits are told the answers", "overlap": sets, "edited": self.edited, "notes": self.notes,
-                "provenance": self.provenance}
+                "swapped at": dict(self.swap.positions) if self.swap else {}, "provenance": self.provenance}
         found: dict[str, Any] = plain(told | {name: table.to_dict("records") for name, table in self.tables().items()},
                                       "reuse")
         return found

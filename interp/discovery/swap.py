@@ -22,7 +22,9 @@ prompt, x the donor's role token and y those of other donors (but for the recipi
 4. **Controls**: as many random heads of the same layers (or the nearest that have others), and heads of one circuit alone.
 
 Intervals are over recipients, for each head by itself. An output that is the same function of x in both tasks but is read by
-other heads for another purpose counts as the same. Interchange as in Geiger et al. 2021; across tasks: ours.
+other heads for another purpose counts as the same; and where the recipient task has no way to answer x (a ring, where it
+answers with colours), the verdict is ``different`` though the head may do the same. Interchange as in Geiger et al. 2021;
+across tasks: ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,10 +64,12 @@ class Swap:
             that cannot be told from 0), ``agreement`` (share of recipients whose effect has the sign that was predicted)
             with a Wilson interval, ``answered`` (share that answer as the donor would).
         verdicts: a row per shared head, and one for all together.
+        positions: of each task, the token at which outputs were taken and put.
     """
 
     table: pd.DataFrame
     verdicts: pd.DataFrame
+    positions: Mapping[str, str | int]
 
     @property
     def same(self) -> tuple[Head, ...]:
@@ -132,7 +136,7 @@ def swap(model: Any, batches: Mapping[str, Batch], heads: Sequence[Head], *,
         rows += of
         if kind in ("shared", "all shared"):
             verdicts.append(_verdict(kind, some, of, roles, found, least))
-    return Swap(pd.DataFrame(rows), pd.DataFrame(verdicts))
+    return Swap(pd.DataFrame(rows), pd.DataFrame(verdicts), {name: one.position for name, one in given.items()})
 
 
 def _side(model: Any, batch: Batch, layers: Sequence[int], position: str | int) -> _Side:

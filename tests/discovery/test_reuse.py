@@ -1,8 +1,11 @@
 """Reuse of circuits: the stages find the heads of a hand-made circuit with their roles, the edit does what they predict."""
 
+import json
+
 import pytest
 
 import interp
+from interp.core.circuit import Circuit
 from interp.core.errors import InterpError
 from interp.core.head import Head
 from interp.discovery.inhibition_edit import edit_table, row_edits
@@ -39,8 +42,12 @@ def test_the_stages_name_the_heads_of_a_hand_made_circuit(model, batches):
     assert effects[["L1H2", "L0H1"]].tolist() == pytest.approx([4 / 3, 4 / 3], abs=1e-3)
 
 
-def test_the_study_on_two_corruptions_of_one_circuit(model, batches):
-    found = reuse(model, batches, at_least=1, n_random=2, progress=False)
+@pytest.fixture(scope="module")
+def found(model, batches):
+    return reuse(model, batches, at_least=1, n_random=2, progress=False)
+
+
+def test_the_study_on_two_corruptions_of_one_circuit(found):
     assert [str(node) for node in found.overlap.shared][-2:] == ["L1H2", "L2H0"]
     assert found.overlap.chance.p < 0.2
     assert found.edited == (Head(1, 2),)
@@ -58,12 +65,34 @@ def test_the_study_on_two_corruptions_of_one_circuit(model, batches):
     assert attention["L2H0", "to the right"] < 0.1
 
 
+def test_shared_heads_do_the_same_and_each_circuit_directs_its_own(found):
+    verdicts = found.swap.verdicts.set_index("heads")["verdict"]
+    assert verdicts["L2H0"] == "same"      # one task with two corruptions: clean prompts are swapped
+    assert set(found.directed) == {(one, other) for one in ("third", "exchange") for other in ("third", "exchange")}
+    edits = found.directed["exchange", "exchange"].edits
+    repair = edits[edits["prompts"] == "corrupt"].groupby("heads")["accuracy"].agg(list)
+    assert repair.to_dict() == {"none": [0.0], "circuit": [1.0], "random": [0.0, 0.0]}
+
+
+def test_all_of_it_is_saved_as_plain_data(found, tmp_path):
+    told = json.loads((found.save(tmp_path / "study") / "reuse.json").read_text())
+    assert told["oracle"] == "edits are told the answers"
+    assert {"stages", "edits", "movers", "swap", "verdicts", "readers", "directed", "downstream"} <= set(told)
+    assert {(row["circuit"], row["task"]) for row in told["directed"]} == set(found.directed)
+    assert told["provenance"]["options"]["n_random"] == 2
+    assert set(told["provenance"]["test"]) == {"third", "exchange"}
+    assert Circuit.load(tmp_path / "study" / "third.json").roles == found.circuits["third"].roles
+
+
 def test_without_inhibition_there_is_nothing_to_edit(model, batches):
     found = reuse(model, batches, at_least=1, smallest=1.2, progress=False)      # no head writes that much to the logits
     assert found.edited == ()
     assert found.edits.empty
     assert found.movers.empty
     assert not found.overlap.shared
+    assert found.swap is None
+    assert not found.directed
+    assert "the circuits share no head: there is nothing to swap" in found.notes
 
 
 def test_refusals(model, batches):
