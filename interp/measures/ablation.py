@@ -2,8 +2,7 @@
 
 from typing import Any, Literal
 
-from interp.core.errors import InterpError
-from interp.engine.intervention import Intervention, Mean, Resample, Uniform, Value, Zero
+from interp.engine.intervention import AttendToFirst, Intervention, Mean, Resample, Uniform, Value, Zero
 from interp.engine.running import Running, running_of
 from interp.measures.each_head import metric_of_run
 from interp.measures.head_effects import head_effects
@@ -33,7 +32,7 @@ def ablation(
     model: Any,
     batch: Any,
     *,
-    kind: Literal["zero", "mean", "resample", "uniform"] = "mean",
+    kind: Literal["zero", "mean", "resample", "uniform", "first"] = "mean",
     mean_over: Literal["token", "position"] = "token",
     reference: Literal["clean", "corrupt"] | Batch = "clean",
     resample_from: Literal["corrupt", "other prompts"] = "corrupt",
@@ -52,7 +51,7 @@ def ablation(
 
     Args:
         kind: what takes the place of z: ``zero``; ``mean`` (of ``reference``); ``resample`` (its value in another run); or
-            ``uniform``: z stays, but the head attends equally to every key it can see.
+            z stays, but the head attends equally to every key it can see (``uniform``), or to the ``first`` of these alone.
         mean_over: of ``kind="mean"``: ``token``, one vector per head, the mean over all real tokens of all reference
             prompts; or ``position``, the mean over reference prompts at the same token (counted from the prompt's first,
             or within the same named span).
@@ -74,7 +73,7 @@ def ablation(
         InterpError: unknown option; prompts that cannot be resampled from one another.
     """
     stack, measured = model.stack(attention), metric_of_run(batch, metric)
-    what = "pattern" if kind == "uniform" else "z"
+    what = "pattern" if kind in ("uniform", "first") else "z"
     value = _value(kind, mean_over, reference, resample_from, seed)
     how = running_of(running, batch_size, progress)
 
@@ -87,12 +86,8 @@ def ablation(
 
 
 def _value(kind: str, mean_over: str, reference: Any, resample_from: str, seed: int) -> Value:
-    if kind == "zero":
-        return Zero()
     if kind == "mean":
         return Mean(reference, mode=mean_over)
     if kind == "resample":
         return Resample("corrupt") if resample_from == "corrupt" else Resample("clean", shuffle=seed)
-    if kind == "uniform":
-        return Uniform()
-    raise InterpError(f"ablate by {kind}", "there is no such kind", "use zero, mean, resample or uniform")
+    return {"zero": Zero(), "uniform": Uniform(), "first": AttendToFirst()}[kind]

@@ -103,7 +103,7 @@ def sharpest_window(found: Floats, window: tuple[int, int], ratios: Iterable[flo
 
     Windows of ``window`` (rows, columns of patches) times each ratio; of each size, the one with the largest sum takes part,
     the first from the left of equal ones. The whole image where the first size covers it. Published: a window of the size
-    that the image encoder takes, in the pixels of the original image.
+    that the image encoder takes, in the pixels of the original image, cut at pixels where ours is cut at patches.
     """
     sizes = np.array(found.shape)
     best, most = None, -np.inf

@@ -108,8 +108,9 @@ def ablated_by_hooks(architecture, network, batch, layer, head, kind):
             "mean token": lambda old: torch.cat(z).mean(0).expand_as(old),
             "mean position": lambda old: by_position[None, : old.shape[1]],
             "uniform": lambda old: (old > 0).float() / (old > 0).sum(-1, keepdim=True),
+            "first": lambda old: torch.nn.functional.one_hot((old > 0).int().argmax(-1), old.shape[-1]).to(old),
         }[kind]
-        component = "pattern" if kind == "uniform" else "z"
+        component = "pattern" if kind in ("uniform", "first") else "z"
         out.append(
             metric(slow_path.patched_logits(architecture, network, part.clean.inputs, layer, head, component, value), part)[
                 0
@@ -118,7 +119,7 @@ def ablated_by_hooks(architecture, network, batch, layer, head, kind):
     return np.array(out)
 
 
-@pytest.mark.parametrize("kind", ["zero", "mean token", "mean position", "uniform"])
+@pytest.mark.parametrize("kind", ["zero", "mean token", "mean position", "uniform", "first"])
 @pytest.mark.parametrize("architecture", DECODERS)
 def test_ablation(architecture, kind):
     batch = random_batch(n=3, lengths=(6, 8))
