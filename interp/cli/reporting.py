@@ -74,15 +74,16 @@ def report(
 ) -> None:
     """Write a self-contained page on the heads of a model: ranked with intervals and types, circuits, patterns, caveats.
 
-    The page needs no network, and reads without JavaScript. --json and --csv hold the same numbers (docs/report.md). With --resume a run that is interrupted can be started again and goes on where it stopped.
+    The page needs no network and reads without JavaScript; --json and --csv hold the same numbers (docs/report.md).
+    With --resume a run that is interrupted can be started again and goes on where it stopped.
 
     Example: `interp report --model organism --task ioi --task induction --out report.html`
     """
     words, options = split(context.args)
     if words:
         raise InterpError(f"read {words[0]!r}", "the command takes options only", "give --task NAME for each task")
-    check_options(options, {"interp report": ["html", "json", "csv", "circuit", "types", "no_types", "heads", "title", "save",
-                                              "results"]})
+    own = ["html", "json", "csv", "circuit", "types", "no_types", "heads", "title", "save", "results"]
+    check_options(options, {"interp report": own})
     if html is json is csv is None:
         html = Path("report.html")
     places = [place for place in (html, json, csv) if place is not None]

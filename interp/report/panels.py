@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from interp.core.errors import InterpError
 from interp.core.scores import HeadScores
-from interp.measures.catalog import catalog
+from interp.measures.catalog import Entry, catalog
 
 SAID = ("kind", "component", "direction", "attention")
 """Options that the label says in words of its own, or that the page says elsewhere."""
@@ -73,7 +74,7 @@ def panels(scores: Sequence[HeadScores], *, seed: int = 0) -> tuple[Panel, ...]:
 def measure_label(measure: str, options: Mapping[str, Any], direction: str | None) -> str:
     """``Activation patching of z, noising``; ``Zero ablation``: the measure with its kind, component and direction, and the
     options that were not left at their defaults."""
-    entries = catalog()
+    entries = _entries()
     defaults = {option.name: option.default for option in entries[measure].options} if measure in entries else {}
     words = " ".join(filter(None, [str(options.get("kind") or ""), measure.replace("_", " ")]))
     if component := options.get("component"):
@@ -84,6 +85,12 @@ def measure_label(measure: str, options: Mapping[str, Any], direction: str | Non
         if name in defaults and repr(value) != defaults[name] and value is not None and name not in SAID
     ]
     return ", ".join([words[:1].upper() + words[1:], *([direction] if direction else []), *said])
+
+
+@cache
+def _entries() -> dict[str, Entry]:
+    """What the measures say of themselves, read once."""
+    return catalog()
 
 
 def unit_of(scores: HeadScores) -> str:

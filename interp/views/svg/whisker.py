@@ -6,9 +6,9 @@ import math
 def whisker(value: float, low: float, high: float, ends: tuple[float, float], *, width: int = 62) -> str:
     """A dot for the value and a line for its interval, on a scale that runs over ``ends``; a tick marks zero.
 
-    An element without text whose places, in pixels, are custom properties (``z`` zero, ``v`` value, ``l`` and ``w`` where the line
-    begins and how long it is); the page's style draws it. The numbers stand beside it in text: to a screen reader it is
-    nothing.
+    An element without text whose places, in pixels, are custom properties: ``z`` zero, ``v`` value, ``l`` and ``w`` where
+    the line begins and how long it is. The page's style draws it. The numbers stand beside it in text: to a screen reader
+    it is nothing.
     """
     if not math.isfinite(value):
         return ""
