@@ -210,6 +210,17 @@ def test_over_layers_and_row_by_row_as_released(model):
     np.testing.assert_allclose(end, relative_attention(model, pair[0], general=pair[1]).values, rtol=1e-9)
 
 
+def test_batch_size_and_order_of_prompts_change_nothing(model):
+    pixels = painted()
+    pair = asked(RED, pixels), asked(GENERAL, pixels)
+    whole = relative_attention(model, pair[0], general=pair[1]).values
+    one = relative_attention(model, pair[0], general=pair[1], batch_size=1).values
+    turned = relative_attention(model, pair[0].subset([1, 0]), general=pair[1].subset([1, 0])).values
+    np.testing.assert_allclose(one, whole, atol=1e-6)
+    np.testing.assert_allclose(turned, whole[:, :, ::-1], atol=1e-6)
+    assert np.abs(whole - whole[:, :, ::-1]).max() > 1
+
+
 def test_what_cannot_be_is_refused(model):
     pixels = painted()
     with pytest.raises(InterpError, match="2 specific and 1 general"):
