@@ -74,7 +74,7 @@ def _models() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             "weights written by hand, circuits known: induction, ioi, retrieval, sink, gates (or, and, xor, cancel)",
         ),
         ("compiled-...", "programs compiled to weights, circuits known: reverse, sort, balance, share, seen, and nine more"),
-        ("planted-...", "circuits of compiled programs planted in dense weights by training: reverse, share, rarer"),
+        ("planted-...", "circuits of compiled programs planted in dense weights by training: reverse, share, same"),
         ("FOLDER", "a local folder with config.json and safetensors"),
         ("ORGANISATION/NAME", "any id of the Hugging Face Hub"),
     ]

@@ -3,7 +3,7 @@
 ``python -m interp.discovery.truth`` writes the tables of all methods, good and bad, to ``docs/ground-truth.md``.
 
 * Compiled programs: the edges that are needed under an ablation, found by trying every edge (``data/compiled/truth.py``).
-* Circuits planted by training in dense weights, tried in the same way (``data/planted``).
+* Circuits planted by training in dense weights (``data/planted``), tried in the same way: little is needed besides.
 * The hand-made induction circuit over the gain of its softmax: three edges, whatever the gain.
 * Gates: the edges whose exact patch changes anything in one direction or the other; what counts is that none is missed.
 
@@ -135,9 +135,21 @@ def place() -> Path:
 
 
 def truth_of(model: Any, ablation: str = "resample") -> np.ndarray:
-    """The edges of a compiled or a planted model that an ablation needs, found by trying every edge, as a mask [edge]."""
+    """The edges of a compiled or a planted model that an ablation needs, as a mask [edge]: found by trying every edge; under
+    resampling, of a planted model, those that were planted (``planted_figures`` tells what is needed besides)."""
     kind, _, name = model.name.partition("-")
-    return mask_of(edges_of(model), Circuit.load(place() / kind / f"{name}.{ablation}.json"))
+    ending = "" if (kind, ablation) == ("planted", "resample") else f".{ablation}"
+    return mask_of(edges_of(model), Circuit.load(place() / kind / f"{name}{ending}.json"))
+
+
+def planted_figures(name: str) -> dict[str, float]:
+    """How well a circuit is planted: the figures of the model, and how many edges besides the planted ones are needed to
+    keep the logit difference of every prompt within a part of the gap (``beyond 5%`` and the like)."""
+    circuit = Circuit.load(place() / "planted" / f"{name.removeprefix('planted-')}.json")
+    tried = {"10%": circuit.provenance["trying every edge"]["resample"]["needed besides"]}
+    tried |= circuit.provenance["resample at a finer tolerance, besides"]
+    return dict(PLANTED[name]().figures) | {f"beyond {part}": len(edges)
+                                            for part, edges in sorted(tried.items(), key=lambda item: -int(item[0][:-1]))}
 
 
 def detection_table(names: Sequence[str] | None = None, methods: Asked = TABLE, *, n: int = 64,
@@ -219,8 +231,9 @@ def main() -> None:
     swept = detection_table(gains(), n=given.prompts, seeds=given.seeds[:1], say=say)
     dense = detection_table(planted(), n=given.prompts, seeds=given.seeds, say=say)
     found = detection_table(n=given.prompts, seeds=given.seeds, say=say)
-    made = {name: PLANTED[name]().figures for name in planted()}
-    text = page(found, dense, made, gates, swept, n=given.prompts, seeds=given.seeds, seconds=time.perf_counter() - started)
+    figures = {name: planted_figures(name) for name in planted()}
+    text = page(found, dense, figures, gates, swept, n=given.prompts, seeds=given.seeds,
+                seconds=time.perf_counter() - started)
     given.out.write_text(text, encoding="utf-8")
     say(f"wrote {given.out}")
 

@@ -59,8 +59,9 @@ does, also where parts of its circuit carry another prompt's run, and edges outs
 (`data/planted/train.py`). On prompts that were never trained on (`data/planted/check.py`): accuracy of the behaviour;
 interchange accuracy of the aligned nodes, of random sets of the circuit's edges, and, as a control, of nodes that are not
 aligned; how much all edges outside of the circuit move together, as a part of what the whole run moves; how large what nodes
-outside of it write is, as a part of what those within write. True are the edges that trying every edge leaves, at 5 % of the
-gap; where that is not the planted circuit, `circuits/planted` says so.
+outside of it write is, as a part of what those within write. Beyond: how many edges besides the planted ones are needed to
+keep the logit difference of every one of 256 prompts within that part of the gap, found by trying every edge: weights
+that are trained do nothing exactly. True are the planted edges.
 
 {{planted}}
 
@@ -163,8 +164,10 @@ def planted_table(dense: pd.DataFrame, figures: Mapping[str, Mapping[str, float]
               "outside": "all outside", "noise": "size outside"}
     rows = []
     for name, of in dense.groupby("program", sort=False):
+        mine = figures[str(name)]
         rows.append({"model": name, "edges": of["edges"].iloc[0], "true": of["true"].iloc[0]}
-                    | {title: f"{figures[str(name)][key]:.3f}" for key, title in titles.items()})
+                    | {title: f"{mine[key]:.3f}" for key, title in titles.items()}
+                    | {key: int(mine[key]) for key in mine if key.startswith("beyond")})
     return pd.DataFrame(rows)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interp.discovery import names
-from interp.discovery.truth import GAINS, IN_LOGITS, TABLE, detection_table, gate_table, planted, programs
+from interp.discovery.truth import GAINS, IN_LOGITS, TABLE, detection_table, gate_table, planted, planted_figures, programs
 from interp.discovery.truth_page import (
     CLAIMS,
     DENSE,
@@ -68,7 +68,7 @@ def test_a_claim_that_is_not_met_is_said_to_be(found, gates):
 
 def test_the_page_can_be_read_again(found, gates):
     dense, swept = found.assign(program="planted-reverse"), found.assign(program="gain 1")
-    text = page(found, dense, {"planted-reverse": MODELS["planted-reverse"]().figures}, gates, swept, n=24, seeds=(1,),
+    text = page(found, dense, {"planted-reverse": planted_figures("planted-reverse")}, gates, swept, n=24, seeds=(1,),
                 seconds=60)
     tables = read_tables(text)
     assert set(tables) == {CLAIMS, HEADLINE, PROGRAMS, PLANTED, DENSE, GAIN, GATES}
