@@ -21,8 +21,8 @@ from interp.core.registry import unknown
 from interp.engine.forward import measured, run
 from interp.engine.intervention import AttendToFirst, Intervention, Mean, RowEdit, Scale, Uniform, Value, Zero
 from interp.tasks.batch import Tokens
-from interp.tasks.prompt import Prompt
-from interp.tasks.tokenise import begin, encode, token_text, token_texts, word_ids
+from interp.tasks.tokenise import begin, token_text, token_texts
+from interp.tasks.typed import answer_ids, prompt_ids, prompt_text
 from interp.views import labels
 from interp.views.widgets.live import INTERVENTIONS, payload
 from interp.views.widgets.pattern_set import Layer, TokenRow
@@ -74,7 +74,7 @@ def attach(state: HeadState, model: Any, batch: Any, reader: Callable[[Sequence[
     count = original.n_prompts
     rows = batch.clean.rows()[:count]
     first = begin(tokenizer)
-    texts = [_text(tokenizer, first, batch, i, rows[i]) for i in range(count)]
+    texts = [prompt_text(tokenizer, first, batch, i, rows[i]) for i in range(count)]
     edits: list[dict[str, Any]] = []
     scored = getattr(batch, "paired", True)
     part = batch.subset(range(min(batch.n, PROMPTS)))
@@ -101,7 +101,7 @@ def attach(state: HeadState, model: Any, batch: Any, reader: Callable[[Sequence[
         found = next((i for i, one in enumerate(edits) if one["base"] == base), None)
         if found is not None and edits[found]["text"] == text:
             return count + found
-        ids = tokenised(model, first, text)
+        ids = prompt_ids(tokenizer, first, text, longest=longest(model), vocab_size=model.vocab_size)
         entry = {"base": base, "text": text, "ids": ids}
         if found is None:
             edits.append(entry)
@@ -146,8 +146,8 @@ def attach(state: HeadState, model: Any, batch: Any, reader: Callable[[Sequence[
         number = base if text is None or text == texts[base] else edited(base, str(text))
         ids, own = (rows[base] if number < count else edits[number - count]["ids"]), number >= count
         kind = str(question.get("do", "none"))
-        right, wrong = (chosen_answers(tokenizer, str(question.get(side, "")), ids_) for side, ids_ in
-                        zip(("answer", "wrong"), answers_of(base), strict=True))
+        right, wrong = (answer_ids(tokenizer, str(question.get(side, "")), own_ids, model.vocab_size)
+                        for side, own_ids in zip(("answer", "wrong"), answers_of(base), strict=True))
         heads = [Head(int(layer), int(head), original.attention) for layer, head in question.get("heads", state.sel)]
         places = int(question.get("query", -1)), int(question.get("key", -1))
         items = interventions(kind, heads, factor=float(question.get("factor", 0)), row=places, reference=part)
@@ -216,71 +216,6 @@ def interventions(kind: str, heads: Sequence[Head], *, factor: float = 0.0, row:
 def longest(model: Any) -> int:
     """Most tokens of an edited prompt."""
     return min(model.context_length or LONGEST, LONGEST)
-
-
-def tokenised(model: Any, first: Sequence[int], text: str) -> list[int]:
-    """Token ids of an edited prompt, the tokenizer's own beginning included; numbers, where there is no tokenizer.
-
-    Raises:
-        InterpError: nothing is left of it, the tokenizer cannot read it, it is too long.
-    """
-    asked, room = "run the edited prompt", longest(model)
-    if not text.strip():
-        raise InterpError(asked, "it is empty", "write at least one word")
-    if len(text.encode(errors="replace")) > 64 * room:
-        raise InterpError(asked, f"it has {len(text):,} characters and {room:,} tokens are the most", "shorten it")
-    if model.tokenizer is None:
-        try:
-            ids = [int(part) for part in text.replace(",", " ").split()]
-        except ValueError:
-            raise InterpError(asked, "the model has no tokenizer and it is no list of numbers", "write token ids") from None
-        if not 0 <= min(ids) <= max(ids) < model.vocab_size:
-            raise InterpError(asked, f"token ids go from 0 to {model.vocab_size - 1}", "write ids of this vocabulary")
-    else:
-        if text != text.encode(errors="replace").decode():
-            raise InterpError(asked, "it holds half of a character", "delete it, or write the whole character")
-        ids = list(encode(model.tokenizer, Prompt(text), tuple(first)).ids)
-    if len(ids) > room:
-        raise InterpError(asked, f"it has {len(ids):,} tokens and {room:,} are the most", "shorten it")
-    return ids
-
-
-def chosen_answers(tokenizer: Any, typed: str, given: Sequence[int]) -> list[int]:
-    """Token ids of the answer that was typed; the prompt's own where nothing was. A space before a word may be left out.
-
-    Raises:
-        InterpError: it is not one token.
-    """
-    if not typed.strip():
-        return list(given)
-    asked = f"measure the answer {typed[:40]!r}"
-    if tokenizer is None:
-        if not typed.strip().isdigit():
-            raise InterpError(asked, "the model has no tokenizer", "write a token id")
-        return [int(typed)]
-    if typed != typed.encode(errors="replace").decode():
-        raise InterpError(asked, "it holds half of a character", "write the whole character")
-    spaced = bool(given) and token_text(tokenizer, given[0]).startswith(" ")
-    wanted = [" " + typed.strip(), typed] if spaced and not typed.startswith(" ") else [typed]
-    found = [word_ids(tokenizer, one) for one in wanted]
-    single = next((ids for ids in found if len(ids) == 1 and ids[0] != getattr(tokenizer, "unk_token_id", None)), None)
-    if single is None:
-        pieces = " ".join(repr(piece) for piece in token_texts(tokenizer, found[0]))
-        raise InterpError(asked, f"it is {len(found[0])} tokens ({pieces})" if len(found[0]) != 1 else
-                          "the tokenizer does not know it", "write a word that is one token")
-    return list(single)
-
-
-def _text(tokenizer: Any, first: Sequence[int], batch: Any, i: int, ids: Sequence[int]) -> str:
-    """A prompt as it can be edited."""
-    if tokenizer is None:
-        return " ".join(map(str, ids))
-    prompts = getattr(batch, "prompts", ())
-    text = prompts[i].clean.text if i < len(prompts) and prompts[i].clean.ids is None else ""
-    if text and [*first, *tokenizer(text, add_special_tokens=False)["input_ids"]] == list(ids):
-        return str(text)
-    bare = ids[len(first) :] if tuple(ids[: len(first)]) == tuple(first) else ids
-    return str(tokenizer.decode(bare, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _row(tokenizer: Any, ids: Sequence[int]) -> TokenRow:

@@ -17,7 +17,7 @@ FOLDER = Path(os.environ.get("INTERP_VIEW_PEERS", "peers-of-views"))
 SCRIPTS = {"require.js": "requirejs/require.js", "d3": "d3/dist/d3.min.js", "jquery": "jquery/dist/jquery.min.js"}
 QUIET = 1.0
 """Seconds without a change after which a page counts as drawn."""
-LONGEST = 120.0
+LONGEST = 150.0
 WATCH = """
 globalThis.lastWork = 0;
 new MutationObserver(() => { globalThis.lastWork = performance.now(); })
@@ -72,7 +72,7 @@ def settled(tab: Any, place: Path) -> float:
         MissingError: it drew nothing, or did not come to rest.
     """
     start = time.perf_counter()
-    tab.goto(place.as_uri())
+    tab.goto(place.as_uri(), timeout=1000 * LONGEST)
     while time.perf_counter() - start < LONGEST:
         last, now, drawn = tab.evaluate(STATE)
         if now - last > 1000 * QUIET:

@@ -187,6 +187,8 @@ def test_a_model_without_tokenizer_takes_token_ids():
     assert state.patterns.queries[2].ids == (9, 10, 13)
     assert "no list of numbers" in ask("nine", 2)["error"]
     assert "96" in ask("9 97", 3)["error"]
+    state.ask = {"kind": "live", "n": 4, "question": {"base": 1, "answer": "97"}}
+    assert "from 0 to 96" in state.reply["answer"]["error"]
 
 
 def test_there_is_no_live_tab_without_a_model_and_none_in_a_page(organism, tmp_path):
