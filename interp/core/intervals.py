@@ -36,7 +36,7 @@ def bootstrap(values: Floats, weights: Floats | None = None, *, confidence: floa
         confidence: probability that the interval is meant to cover.
 
     Returns:
-        (low, high), each [...]; NaN where fewer than two prompts are left.
+        (low, high), each [...]; NaN where fewer than three prompts are left (two have no skewness).
     """
     check_confidence(confidence)
     shape, n = values.shape[1:], len(values)
