@@ -28,7 +28,8 @@ def compare(
     """Compare circuits: the overlap of each pair with its chance lines, what all share, and what one alone has.
 
     `chance`: the mean Jaccard of random circuits of these sizes; `matched`: with as many in each layer; p: of sharing as
-    much by matched chance, corrected for the number of pairs (Holm). Runs no model if the files tell its shape.
+    much by matched chance, corrected for the number of pairs (Holm). Runs no model if the files tell its shape. Whether
+    heads that two circuits share do the same in both tasks, `interp reuse` finds out (--circuit A.json --circuit B.json).
 
     Example: `interp compare circuits/organism/ioi.json circuits/organism/colored_objects.json`
     """

@@ -48,6 +48,7 @@ def candidates(batch: Batch) -> Candidates:
     Raises:
         InterpError: a prompt in which an answer, or every wrong one, does not stand before the last token.
     """
+    batch = replace(batch, clean=batch.clean.to("cpu"), corrupt=batch.corrupt.to("cpu"))      # where the spans are
     if {"IO", "S1"} <= set(batch.spans):
         at = {"right": batch.spans["IO"][:, 0], "other": batch.spans["S1"][:, 0]}
         token = batch.wrong[:, 0]

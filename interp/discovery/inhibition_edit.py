@@ -71,7 +71,7 @@ def movers_table(model: Any, batch: Batch, spans: Mapping[str, Sequence[str]], e
     rows = []
     watched = [head for head in movers if head not in edited]
     sites = {head: Site("pattern", head.layer, head.attention) for head in watched}
-    end, at = batch.clean.last, torch.arange(batch.n)
+    end, at = batch.clean.last.cpu(), torch.arange(batch.n)
     for edit, changes in (("none", ()), *((f"to the {edit}", row_edits(edited, names)) for edit, names in spans.items())):
         found = run(model, batch, changes, set(sites.values()), may_be_identity=True).captured
         for head, site in sites.items():

@@ -144,7 +144,7 @@ def _side(model: Any, batch: Batch, layers: Sequence[int], position: str | int) 
     if bool((chosen.sum(1) != 1).any()):
         raise InterpError(f"swap heads at {position} of {batch.task}", "it is not one token in every prompt",
                           "name a position of one token, such as end")
-    at, rows = chosen.int().argmax(1), torch.arange(batch.n)
+    at, rows = chosen.int().argmax(1).cpu(), torch.arange(batch.n)
     result = run(model, batch, (), {Site("z", layer) for layer in layers})
     answers = {"answer": batch.answers[:, 0].tolist(), "wrong": batch.wrong[:, 0].tolist()}
     try:
