@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from interp.tasks.task import Task
 
 _MACHINERY = frozenset({"answers", "batch", "build", "haystack", "metrics", "options", "own", "passages",
-                        "prompt", "prompt_file", "task", "texts", "tokenise", "words"})
+                        "prompt", "prompt_file", "task", "texts", "tokenise", "typed", "words"})
 _NAMES = {
     "Batch": "batch", "Tokens": "batch", "Metric": "metrics", "METRICS": "metrics", "Prompt": "prompt",
     "PromptPair": "prompt", "Task": "task", "Texts": "texts", "from_file": "prompt_file", "from_inputs": "texts",
