@@ -63,11 +63,24 @@ class Link {
     this.signal?.addEventListener("abort", () => this.state.off(event, act));
   }
 
-  /** Call `draw` now, and once after any of the named traits changed. */
+  /** Call `draw` now, and once after any of the named traits changed; `full_key`: after a head that was asked for has come. */
   drawn(names, draw) {
-    for (const name of names) this.listen(name, () => this.soon(draw));
+    for (const name of names) {
+      this.listen(name, () => {
+        if (name !== "full_key" || this.drawing !== draw) this.soon(draw);
+      });
+    }
     this.draws.push(draw);
-    draw();
+    this.perform(draw);
+  }
+
+  perform(draw) {
+    this.drawing = draw;
+    try {
+      draw();
+    } finally {
+      this.drawing = null;
+    }
   }
 
   soon(draw) {
@@ -78,7 +91,7 @@ class Link {
   flush() {
     const due = [...this.dirty];
     this.dirty.clear();
-    if (!this.signal?.aborted) for (const draw of due) draw();
+    if (!this.signal?.aborted) for (const draw of due) this.perform(draw);
   }
 
   redraw() {
@@ -191,7 +204,6 @@ class Link {
     this.heads.set(`${key.prompt}.${key.layer}.${key.head}`, key.absent ? { absent: key.absent } : unpack(view, key));
     while (this.heads.size > KEPT) this.heads.delete(this.heads.keys().next().value);
     this.asked = "";
-    this.redraw();
   }
 
   choose(head, add = false) {

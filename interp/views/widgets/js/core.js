@@ -3,11 +3,16 @@
 export const MASKED = 0;
 export const UNDEFINED = 1;
 
-/** Weight of every code of 8 or 16 bits; NaN where masked or undefined. */
+const tables = new Map();
+const paints = new Map();
+
+/** Weight of every code of 8 or 16 bits; NaN where masked or undefined. Made once. */
 export function weightTable(bits) {
+  if (tables.has(bits)) return tables.get(bits);
   const size = bits === 16 ? 65536 : 256;
   const table = new Float32Array(size).fill(NaN);
   for (let code = 2; code < size; code++) table[code] = ((code - 2) / (size - 3)) ** 2;
+  tables.set(bits, table);
   return table;
 }
 
@@ -65,15 +70,19 @@ export function inkOn(rgb) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
 }
 
-/** Colour of every code as 32-bit RGBA: masked is transparent, undefined has `missing`, weights run to `limit`. */
-export function lut(bits, limit, stops, missing, scale = () => 1) {
+/** Colour of every code as 32-bit RGBA: masked is transparent, undefined has `missing`, weights run to `limit`. The last are kept. */
+export function lut(bits, limit, stops, missing) {
+  const name = [bits, limit, missing, ...stops].join();
+  if (paints.has(name)) return paints.get(name);
   const table = weightTable(bits);
   const colours = new Uint32Array(table.length);
   const steps = Array.from({ length: 256 }, (_, i) => pack(mix(stops, i / 255)));
   for (let code = 2; code < table.length; code++) {
-    colours[code] = steps[Math.min(255, Math.round((table[code] * scale() * 255) / limit))];
+    colours[code] = steps[Math.min(255, Math.round((table[code] * 255) / limit))];
   }
   colours[UNDEFINED] = pack(mix([missing, missing], 0));
+  if (paints.size > 8) paints.delete(paints.keys().next().value);
+  paints.set(name, colours);
   return colours;
 }
 

@@ -291,7 +291,7 @@ export function mapPanel(link, root) {
     listed.setAttribute("aria-expanded", String(!table.hidden));
     if (!table.hidden && full) list();
   });
-  link.drawn(["header", "sel", "hover", "sink", "scale", "prompt"], draw);
+  link.drawn(["header", "sel", "hover", "sink", "scale", "prompt", "full_key"], draw);
   link.drawn(["query", "key"], () => {
     drawOver();
     if (!table.hidden && full) list();

@@ -48,6 +48,7 @@ export function stripPanel(link, root) {
     for (let i = first; i < last; i++) {
       const chip = make("span", { class: special.includes(i) ? "iw-chip iw-special" : "iw-chip", role: "option",
         id: `${link.id}-t${i}`, "aria-selected": "false", "data-i": i, title: titles?.[i] ?? null, dir: "auto" }, labels[i]);
+      chip.plain = chip.className;
       chips.push(chip);
       line.append(chip, document.createElement("wbr"));
       if (breaks.includes(i)) line.append(document.createElement("br"));
@@ -86,13 +87,18 @@ export function stripPanel(link, root) {
       const apart = !back && i === 0;
       const hidden = apart && link.get("sink") !== "show";
       const colour = Number.isFinite(weight) && !hidden ? mix(apart ? link.palette.sink : stops, weight / (apart ? 1 : most || 1)) : null;
-      chip.style.background = colour ? css(colour) : "";
-      chip.style.color = colour ? inkOn(colour) : "";
-      chip.classList.toggle("iw-out", !!weights && code(i) === 0);
-      chip.classList.toggle("iw-bad", !!weights && code(i) === 1);
-      chip.classList.toggle("iw-from", i === chosen);
-      chip.classList.toggle("iw-to", !back && i === key);
-      chip.classList.toggle("iw-cursor", i === cursor);
+      const shade_ = colour ? css(colour) : "";
+      if (chip.shade !== shade_) {
+        chip.shade = shade_;
+        chip.style.background = shade_;
+        chip.style.color = colour ? inkOn(colour) : "";
+      }
+      const seen = weights ? code(i) : 2;
+      const said = `${chip.plain}${seen === 0 ? " iw-out" : seen === 1 ? " iw-bad" : ""}${i === chosen ? " iw-from" : ""}`
+        + `${!back && i === key ? " iw-to" : ""}${i === cursor ? " iw-cursor" : ""}`;
+      if (chip.said === said) return;
+      chip.said = said;
+      chip.className = said;
       chip.setAttribute("aria-selected", String(i === chosen));
     });
     if (cursor >= 0) line.setAttribute("aria-activedescendant", `${link.id}-t${cursor}`);
@@ -154,7 +160,7 @@ export function stripPanel(link, root) {
     else return;
     event.preventDefault();
   });
-  link.drawn(["header", "prompt", "sel", "hover", "query", "key", "sink"], draw);
+  link.drawn(["header", "prompt", "sel", "hover", "query", "key", "sink", "full_key"], draw);
 
   function rows() {
     const { code, full, weights } = line.ready ?? {};
