@@ -1,4 +1,4 @@
-"""Plant the circuits of compiled programs in dense models: ``python train.py [name ...]`` (two or three minutes each on one core).
+"""Plant the circuits of compiled programs in dense models: ``python train.py [name ...]`` (minutes each on one core).
 
 Writes ``<name>.safetensors`` and ``<name>.json`` beside this file; ``check.py`` then measures how well the circuit is
 planted. From a seed, on one thread: a second run on the same machine writes the same weights.
