@@ -250,8 +250,15 @@ export function fit(canvas, width, height) {
   return pen;
 }
 
+const tiles = new Map();
+
 /** Diagonal lines, for what has no value. */
 export function hatch(pen, colour) {
+  if (!tiles.has(colour)) tiles.set(colour, hatchTile(colour));
+  return pen.createPattern(tiles.get(colour), "repeat");
+}
+
+function hatchTile(colour) {
   const tile = document.createElement("canvas");
   tile.width = tile.height = 6;
   const brush = tile.getContext("2d");
@@ -263,7 +270,7 @@ export function hatch(pen, colour) {
     brush.lineTo(shift + 6, 0);
     brush.stroke();
   }
-  return pen.createPattern(tile, "repeat");
+  return tile;
 }
 
 /** A row of choices for a trait. */

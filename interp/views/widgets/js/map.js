@@ -24,6 +24,7 @@ export function mapPanel(link, root) {
       choice(link, "Scale", "scale", [["shared", "the same for all heads"], ["head", "this head's own"]]), listed),
     title, note, make("div", { class: "iw-scroll" }, focus), legend, table);
 
+  const [sheet, edge] = [make("canvas"), make("canvas")];
   let layout = null;
   let full = null;
   let limit = 1;
@@ -124,13 +125,12 @@ export function mapPanel(link, root) {
     const table = lut(bits, 1, link.palette.sink, link.palette.missing);
     return image(rows, 1, (pixels) => {
       for (let i = 0; i < rows; i++) pixels[i] = table[codes[i * columns]];
-    });
+    }, edge);
   }
 
-  function image(high, wide, fill) {
-    const canvas = document.createElement("canvas");
-    canvas.width = wide;
-    canvas.height = high;
+  function image(high, wide, fill, canvas = sheet) {
+    if (canvas.width !== wide) canvas.width = wide;
+    if (canvas.height !== high) canvas.height = high;
     const brush = canvas.getContext("2d");
     const data = brush.createImageData(wide, high);
     fill(new Uint32Array(data.data.buffer));
