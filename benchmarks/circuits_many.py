@@ -17,7 +17,7 @@ from interp.engine.edge_circuits import open_masks
 
 BAR = 2.0
 CIRCUIT = Path(__file__).parents[1] / "circuits" / "organism" / "ioi.json"
-CIRCUITS, PART, PROMPTS, TOGETHER = 1000, 100, 8, 50
+CIRCUITS, PART, PROMPTS, TOGETHER = 1000, 100, 6, 50
 """Circuits; of the other rows; prompts that each is evaluated on; circuits in a pass."""
 PASSES = "plain forward passes"
 
