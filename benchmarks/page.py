@@ -11,6 +11,8 @@ from benchmarks.harness.registry import benchmarks
 from benchmarks.harness.result import Row
 from benchmarks.harness.table import amount, bar, ratio, verdict
 
+PART = ": part of the limit"
+"""How rows are named that hold a sweep against its arithmetic."""
 DOCS = RESULTS.parents[1] / "docs"
 INTRODUCTION = """# Performance
 
@@ -54,7 +56,8 @@ def page(kept: Mapping[str, Mapping[str, Any]]) -> str:
     """The page as markdown."""
     setting = next(iter(kept.values()))["setting"]
     minutes = sum(one.minutes for one in benchmarks().values() if not one.apart)
-    parts = [INTRODUCTION.format(minutes=minutes, **(setting | setting["shape"])), _shortfalls(kept), *_missing(kept)]
+    parts = [INTRODUCTION.format(minutes=minutes, **(setting | setting["shape"])), _shortfalls(kept), *ceilings(kept),
+             *_missing(kept)]
     for name, result in kept.items():
         parts.append(f"## {result['title']}\n\n{_table([row_of(row) for row in result['rows']])}\n{_when(name, result)}\n")
         if name == "growth":
@@ -70,6 +73,21 @@ def _shortfalls(kept: Mapping[str, Mapping[str, Any]]) -> str:
         return f"**What fell short.** Nothing: {len(judged)} of {len(judged)} bars are met.\n"
     lines = [f"- {row.what}, against {row.rival or 'its bar'}: {ratio(row.ratio)} ({bar(row)})" for row in short]
     return f"**What fell short.** {len(short)} of {len(judged)} bars:\n\n" + "\n".join(lines) + "\n"
+
+
+def ceilings(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the ratios against peers could be at most: a peer's time over that of the arithmetic alone at the matrix rate."""
+    rows = {name: [row_of(row) for row in result["rows"]] for name, result in kept.items()}
+    least = {row.what.removesuffix(PART): row.peer for some in rows.values() for row in some if row.what.endswith(PART)}
+    least |= {"all heads, all positions": row.peer for row in rows.get("limit", ())}
+    lines = [f"- {row.what}, against {row.rival}: {row.peer / least[row.what]:.1f} (measured {ratio(row.ratio)}, {bar(row)})"
+             for some in rows.values() for row in some
+             if row.bar is not None and row.peer is not None and least.get(row.what) is not None]
+    if not lines:
+        return []
+    return ["**What exactness allows.** A sweep that did nothing but the arithmetic which exactness needs, all of it at the matrix "
+            "rate, would reach these ratios on this machine; a bar beyond them is out of reach of exact float32:\n\n"
+            + "\n".join(lines) + "\n"]
 
 
 def _missing(kept: Mapping[str, Any]) -> list[str]:

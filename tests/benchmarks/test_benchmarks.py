@@ -160,6 +160,16 @@ def test_kept_results_belong_to_benchmarks():
         assert json.loads(path.read_text())["name"] == path.stem
 
 
+def test_ceilings_are_the_peers_time_over_the_arithmetic():
+    def rows(*found: Row) -> dict:
+        return {"rows": [vars(row) | {"met": row.met} for row in found]}
+
+    heads = Row("all heads, all positions", ours=4.0, rival="them", peer=20.0, ratio=5.0, bar=6.0)
+    (text,) = page.ceilings({"all_heads": rows(heads), "limit": rows(Row("sweep over all heads", ours=4.0, peer=2.0))})
+    assert "against them: 10.0 (measured 5.00, ≥ 6)" in text
+    assert page.ceilings({"all_heads": rows(heads)}) == []
+
+
 def test_words():
     assert [amount(x, "s") for x in (0.0123, 2.5, 300.0, 7300.0, None)] == ["12.3 ms", "2.50 s", "5.0 min", "2.0 h", "–"]
     assert amount(512.4, "MiB") == "512 MiB"
