@@ -79,14 +79,15 @@ def ceilings(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What the ratios against peers could be at most: a peer's time over that of the arithmetic alone at the matrix rate."""
     rows = {name: [row_of(row) for row in result["rows"]] for name, result in kept.items()}
     least = {row.what.removesuffix(PART): row.peer for some in rows.values() for row in some if row.what.endswith(PART)}
-    least |= {"all heads, all positions": row.peer for row in rows.get("limit", ())}
+    if "limit" in rows:
+        least["all heads, all positions"] = rows["limit"][0].peer
     lines = [f"- {row.what}, against {row.rival}: {row.peer / least[row.what]:.1f} (measured {ratio(row.ratio)}, {bar(row)})"
              for some in rows.values() for row in some
              if row.bar is not None and row.peer is not None and least.get(row.what) is not None]
     if not lines:
         return []
-    return ["**What exactness allows.** A sweep that did nothing but the arithmetic which exactness needs, all of it at the matrix "
-            "rate, would reach these ratios on this machine; a bar beyond them is out of reach of exact float32:\n\n"
+    return ["**What exactness allows.** A sweep that did nothing but the arithmetic which exactness needs, all of it at the "
+            "matrix rate, would reach these ratios on this machine; a bar beyond them is out of reach of exact float32:\n\n"
             + "\n".join(lines) + "\n"]
 
 
