@@ -2,8 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,12 +40,34 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[object]:
-    """A browser; skipped with its reason where there is none."""
+def chromium_path() -> str:
+    """Where a browser is; skipped with its reason where there is none."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium on the path")
+    return CHROMIUM
+
+
+@pytest.fixture(scope="session")
+def chromium(chromium_path: str) -> Iterator[object]:
+    """A browser, started."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     with sync_api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = player.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def offline_tab(chromium) -> Callable[..., AbstractContextManager[Any]]:
+    """Make a tab with the network refused; ``asked`` notes what it asked for, ``wrong`` its errors and warnings."""
+    @contextmanager
+    def make(**options: Any) -> Iterator[Any]:
+        with chromium.new_context(offline=True, **options) as context:
+            tab = context.new_page()
+            tab.asked, tab.wrong, grave = [], [], ("error", "warning")
+            tab.on("request", lambda request: tab.asked.append(request.url))
+            tab.on("console", lambda message: tab.wrong.append(message.text) if message.type in grave else None)
+            tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
+            yield tab
+
+    return make

@@ -1,6 +1,7 @@
 """The page in a real browser, offline: no request, no error; sorting, keyboard, hover; hostile tokens do nothing."""
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,24 +10,15 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def opened(chromium, pages: Path):
+def opened(offline_tab, pages: Path):
     """Open a page by name with the network refused; what it asked for and what went wrong are noted."""
-    contexts = []
+    with ExitStack() as tabs:
+        def open_(name: str, **options):
+            tab = tabs.enter_context(offline_tab(**options))
+            tab.goto((pages / name).as_uri())
+            return tab
 
-    def open_(name: str, **options):
-        context = chromium.new_context(offline=True, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.asked, tab.wrong = [], []
-        tab.on("request", lambda request: tab.asked.append(request.url))
-        tab.on("console", lambda message: tab.wrong.append(message.text) if message.type in ("error", "warning") else None)
-        tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
-        tab.goto((pages / name).as_uri())
-        return tab
-
-    yield open_
-    for context in contexts:
-        context.close()
+        yield open_
 
 
 @pytest.mark.parametrize("name", ["three.html", "hostile.html", "scores.html"])

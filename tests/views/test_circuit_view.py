@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 from graph_examples import EDGES, HOSTILE, SHAPE, large, small
+from saved_page import STATE, edges_drawn, get, serious
 
 from interp.core.circuit import Circuit, Edge, Node
 from interp.core.errors import InterpError
 from interp.views.widgets import circuit as circuits
 from interp.views.widgets.circuit import circuit_graph, payload, told_scores
 from interp.views.widgets.page import save
-
-STATE = "globalThis.interpState"
 
 
 def test_edges_come_strongest_first_and_those_without_a_score_before_them():
@@ -112,8 +111,8 @@ def test_what_is_no_circuit_and_what_is_of_another_shape_is_refused():
 
 
 @pytest.fixture(scope="module")
-def tab(chromium, tmp_path_factory):
-    """A tab that opens a saved page by name, with what it asked for and what went wrong noted."""
+def folder(tmp_path_factory):
+    """Pages of the graph: small with a point, of 2,000 edges, of nothing, of wide layers, of heads alone, a workbench."""
     place = tmp_path_factory.mktemp("graphs")
     point = {"threshold": 1.0, "edges": 4, "faithfulness": 0.7, "low": 0.5, "high": None, "n": 1, "how": "measured"}
     pages = {
@@ -124,42 +123,15 @@ def tab(chromium, tmp_path_factory):
     for name, view in pages.items():
         save(view.state, "circuit", place / f"{name}.html")
     save(pages["small"].state, "workbench", place / "workbench.html")
-    context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 1000})
-    page = context.new_page()
-    page.asked, page.wrong = [], []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-
-    def show(name: str):
-        page.asked.clear()
-        page.wrong.clear()
-        page.goto((place / f"{name}.html").as_uri())
-        page.wait_for_selector(".iw-voice", state="attached")
-        assert page.asked == [(place / f"{name}.html").as_uri()]
-        assert page.wrong == []
-        return page
-
-    yield show
-    context.close()
+    return place
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_serious_trouble_for_readers_of_the_screen(tab, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     page = tab("small")
     page.evaluate(f"{STATE}.update({{theme: '{theme}', sel: [[0, 1]], edge: 'L0H1->L1H2<k>'}})")
-    found = axe.Axe().run(page).response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
-
-
-def get(page, name: str):
-    return page.evaluate(f"{STATE}.get('{name}')")
-
-
-def kept(page) -> int:
-    return page.locator(".iw-es path").evaluate_all("all => all.filter((one) => one.style.display !== 'none').length")
+    assert serious(page) == []
 
 
 def node(page, name: str):
@@ -185,7 +157,7 @@ def test_the_threshold_hides_edges_and_tells_what_was_measured_and_what_was_not(
     slider.focus()
     page.keyboard.press("ArrowRight")
     assert get(page, "threshold") == 0.5
-    assert (kept(page), node(page, "mlp0").is_visible()) == (5, True)
+    assert (edges_drawn(page), node(page, "mlp0").is_visible()) == (5, True)
     assert line.inner_text() == "5 edges kept, 1 hidden, faithfulness of these edges not measured"
     assert fine.inner_text() == ("measured of 4 edges: 0.700 (no interval) on 1 prompt, of 6 edges: 0.900 [0.800, 0.950] "
                                  "on 16 prompts; no model is here to measure it")
@@ -194,7 +166,7 @@ def test_the_threshold_hides_edges_and_tells_what_was_measured_and_what_was_not(
     page.evaluate(f"{STATE}.update({{threshold: 0.9}})")
     assert "faithfulness 0.700" in line.inner_text()      # the same four edges
     page.evaluate(f"{STATE}.update({{threshold: 99}})")
-    assert kept(page) == 1      # the one without a score
+    assert edges_drawn(page) == 1      # the one without a score
     assert not node(page, "L1H2").is_visible()
 
 

@@ -2,9 +2,7 @@
 
 import csv
 import io
-import shutil
 import struct
-import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -13,12 +11,11 @@ import pytest
 from attention_examples import HOSTILE, patterns
 from every_view import EFFECT, KINDS, everything
 from run_examples import needle_scores, over_steps, retrieval
+from saved_page import STATE
 
 import interp.views as views
 from interp.core.errors import InterpError
-from interp.views.widgets import sources
 
-STATE = "globalThis.interpState"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -67,32 +64,14 @@ def test_a_page_is_saved_and_pictures_are_refused_with_what_to_do(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["grid.html"]
 
 
-def test_the_functions_of_the_script(tmp_path):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("needs node on the path; the browser tests run the same functions")
-    for path in sources.FOLDER.glob("*.js"):
-        text = path.read_text(encoding="utf-8").replace('.js";', '.mjs";')
-        (tmp_path / f"{path.stem}.mjs").write_text(text, encoding="utf-8")
-    shutil.copy(Path(__file__).parent / "export_checks.mjs", tmp_path)
-    done = subprocess.run([node, str(tmp_path / "export_checks.mjs")], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_functions_of_the_script(in_node):
+    in_node(Path(__file__).with_name("export_checks.mjs").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def page(chromium, tmp_path_factory):
-    """The workbench with every view, offline; ``wrong`` holds what went wrong."""
-    path = tmp_path_factory.mktemp("export") / "page.html"
-    everything(theme="light", grid="metric").to_html(path)
-    context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 900}, accept_downloads=True)
-    opened = context.new_page()
-    opened.wrong = []
-    opened.on("console", lambda message: opened.wrong.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
-    opened.goto(path.as_uri())
-    opened.wait_for_selector(".iw-voice", state="attached")
-    yield opened
-    context.close()
+def page(show, tmp_path_factory):
+    """The workbench with every view."""
+    return show(everything(theme="light", grid="metric").to_html(tmp_path_factory.mktemp("export") / "page.html"))
 
 
 def exported(page, panel: str, kind: str) -> tuple[str, bytes]:

@@ -1,7 +1,6 @@
 """Curves, profiles and matrices as figures: known values read back from the traces; nothing to draw is said, not raised."""
 
 import builtins
-import shutil
 import subprocess
 import sys
 
@@ -19,8 +18,6 @@ from interp.core.scores import HeadScores
 from interp.core.trajectory import Trajectory
 from interp.core.universe import Shape, universe
 from interp.views import figures
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def scores_of(values, *, prompts=None, options=None, metric="attention weight", measure="first_token_sink", **more):
@@ -299,11 +296,10 @@ except ValueError as error:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path")
-def test_save_draws_png_and_svg_in_a_browser(tmp_path, monkeypatch):
+def test_save_draws_png_and_svg_in_a_browser(tmp_path, monkeypatch, chromium_path):
     pytest.importorskip("kaleido", reason="needs kaleido")
     png, svg = tmp_path / "a.png", tmp_path / "a.svg"
-    monkeypatch.setenv("BROWSER_PATH", CHROMIUM)
+    monkeypatch.setenv("BROWSER_PATH", chromium_path)
     run = subprocess.run([sys.executable, "-c", EXPORT, png, svg], capture_output=True, text=True, timeout=120, check=True)
     assert run.stdout.split() == [str(png), str(svg)], run.stdout + run.stderr
     header = png.read_bytes()

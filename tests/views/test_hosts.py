@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from attention_examples import patterns
 from notebook_hosts import TOKEN, served
+from saved_page import DRAWN
 
 from interp.cli import notebooks
 from interp.cli.freezing import WIDGET, frozen
@@ -45,7 +46,6 @@ def _(state, views):
     {MAP}
 """
 KERNEL = "globalThis.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
-DRAWN = "c => new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer).some(x => x)"
 CELL = {"x": 34 + 2.5 * 64, "y": 20 + 1.5 * 64}
 """The middle of L1H2 in a head grid of three heads a layer."""
 

@@ -208,15 +208,11 @@ def test_there_is_no_live_tab_without_a_model_and_none_in_a_page(organism, tmp_p
 
 
 @pytest.mark.browser
-def test_the_live_tab_in_a_browser(organism, chromium, tmp_path):
-    model, batch = organism
+def test_the_live_tab_in_a_browser(organism, blank, tmp_path):
+    page, (model, batch) = blank, organism
     scores = ablation(model, batch, kind="zero")
     shown = workbench(model, batch, scores=scores)
     strongest = shown.state.selected[-1]
-    context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 1000})
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
     questions = open_live(page, shown.state, tmp_path / "live.html")
     live = page.locator(".iw-live")
     live.locator("tbody tr").first.wait_for()
@@ -252,17 +248,11 @@ def test_the_live_tab_in_a_browser(organism, chromium, tmp_path):
     assert (area.input_value(), shown.state.prompt) == (original, 0)
     live.get_by_role("radio", name="Zero").press("ArrowLeft")
     live.get_by_text("No intervention").wait_for()
-    assert wrong == []
-    context.close()
+    assert page.wrong == []
 
 
 @pytest.mark.browser
-def test_a_saved_live_view_says_why_it_is_still(organism, chromium, tmp_path):
-    place = live_view(*organism).to_html(tmp_path / "still.html")
-    context = chromium.new_context(offline=True)
-    page = context.new_page()
-    page.goto(place.as_uri())
-    page.wait_for_selector(".iw-voice", state="attached")
+def test_a_saved_live_view_says_why_it_is_still(organism, show, tmp_path):
+    page = show(live_view(*organism).to_html(tmp_path / "still.html"))
     assert "no Python is behind this view" in page.locator(".iw-note").inner_text()
     assert page.locator("textarea").is_hidden()
-    context.close()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from graph_examples import HOSTILE, several
+from saved_page import STATE, edges_drawn, get, serious
 
 from interp.core.circuit import Circuit, Edge, Node
 from interp.core.errors import InterpError
@@ -12,8 +13,6 @@ from interp.core.overlap import overlap
 from interp.core.universe import Shape, universe
 from interp.views.widgets.overlap import overlap_view, payload
 from interp.views.widgets.page import save
-
-STATE = "globalThis.interpState"
 
 
 def test_shared_heads_and_edges_with_chance_by_hand():
@@ -98,8 +97,8 @@ def test_what_cannot_be_compared_is_refused(shown, words):
 
 
 @pytest.fixture(scope="module")
-def tab(chromium, tmp_path_factory):
-    """A tab that opens a saved page by name, with what it asked for and what went wrong noted."""
+def folder(tmp_path_factory):
+    """Pages of three tasks, of two, of many, of two that share nothing, and with a hostile name."""
     place = tmp_path_factory.mktemp("overlap")
     nothing = {name: Circuit(nodes=(Node("head", 0, i),), provenance={"shape": Shape(1, 2).record()})
                for i, name in enumerate(("a", "b"))}
@@ -108,42 +107,15 @@ def tab(chromium, tmp_path_factory):
     shown = {"three": three, "two": several(2), "many": several(12), "apart": nothing, "hostile": hostile}
     for name, circuits in shown.items():
         save(overlap_view(circuits).state, "overlap", place / f"{name}.html")
-    context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 1000})
-    page = context.new_page()
-    page.asked, page.wrong = [], []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-
-    def show(name: str):
-        page.asked.clear()
-        page.wrong.clear()
-        page.goto((place / f"{name}.html").as_uri())
-        page.wait_for_selector(".iw-voice", state="attached")
-        assert page.asked == [(place / f"{name}.html").as_uri()]
-        assert page.wrong == []
-        return page
-
-    yield show
-    context.close()
+    return place
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_serious_trouble_for_readers_of_the_screen(tab, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     page = tab("three")
     page.evaluate(f"{STATE}.update({{theme: '{theme}', sel: [[0, 1]], task: 'task_1'}})")
-    found = axe.Axe().run(page).response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
-
-
-def get(page, name: str):
-    return page.evaluate(f"{STATE}.get('{name}')")
-
-
-def drawn(page) -> int:
-    return page.locator(".iw-es path").evaluate_all("all => all.filter((one) => one.style.display !== 'none').length")
+    assert serious(page) == []
 
 
 @pytest.mark.browser
@@ -180,15 +152,15 @@ def test_bars_select_their_heads_and_tasks_show_their_circuit(tab):
     assert bars.nth(0).get_attribute("aria-label") == "2 heads in all task 0, task 1, task 2; by chance 0.021"
     page.get_by_label("1 head in exactly task 2;").click()
     assert get(page, "sel") == [[2, 2]]
-    assert drawn(page) == 9
+    assert edges_drawn(page) == 9
     page.locator(".iw-overlap-names button").nth(1).click()
-    assert (get(page, "task"), drawn(page)) == ("task_1", 5)
+    assert (get(page, "task"), edges_drawn(page)) == ("task_1", 5)
     page.evaluate(f"{STATE}.update({{task: 'task_2'}})")
     assert page.locator(".iw-overlap-tasks [aria-pressed=true]").inner_text().endswith("task 2")
     page.locator(".iw-overlap-names button").nth(2).click()
-    assert (get(page, "task"), drawn(page)) == ("", 9)
+    assert (get(page, "task"), edges_drawn(page)) == ("", 9)
     page.get_by_label("edges of the union that are drawn").select_option("3")
-    assert drawn(page) == 3
+    assert edges_drawn(page) == 3
     page.get_by_label("unit that is compared").select_option("edges")
     assert page.locator("td[data-at='1,0'] b").inner_text() == "0.43"
 

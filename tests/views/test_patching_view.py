@@ -1,26 +1,23 @@
 """The patching map: planted effects come out in the right cells, and in a browser cells, heads and tokens are linked."""
 
 import json
-import shutil
-import subprocess
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from attention_examples import HOSTILE, patterns
+from saved_page import get
 
 from interp.core.errors import InterpError
 from interp.core.provenance import Provenance
 from interp.core.scores import HeadScores
 from interp.views import patching_map, workbench
-from interp.views.widgets import sources
 from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.patching import payload
 from interp.views.widgets.state import HeadState
 
 CLEAN = ["<s>", " Mary", " and", " John", " gave", " to"]
 CORRUPT = ["<s>", " Mary", " and", " Tom", " gave", " to"]
-STATE = "globalThis.interpState"
 
 
 def planted(positions: int | None = 6, prompts: int = 8, **options) -> HeadScores:
@@ -147,16 +144,10 @@ def test_views_are_linked_by_the_state_and_results_of_other_models_refused():
         patching_map(planted(), state=state)
 
 
-def test_the_order_of_rows_and_the_labels_that_fit(tmp_path):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("needs node on the path; the browser test runs the same functions")
-    for name in ("core", "patched"):
-        (tmp_path / f"{name}.js").write_text(sources.module(name), encoding="utf-8")
-    (tmp_path / "package.json").write_text('{"type": "module"}')
+def test_the_order_of_rows_and_the_labels_that_fit(in_node):
     made = payload(planted(), clean=CLEAN, corrupt=CORRUPT)
-    (tmp_path / "check.js").write_text(
-        'import * as own from "./patched.js";\n'
+    printed = in_node(
+        'import * as own from "./patched.mjs";\n'
         f"const data = own.readPatching({json.dumps(made)});\n"
         "const none = () => false;\n"
         "console.log(JSON.stringify([own.rowOrder(data, 'all', none).slice(0, 2), own.rowOrder(data, '1', none),\n"
@@ -164,10 +155,8 @@ def test_the_order_of_rows_and_the_labels_that_fit(tmp_path):
         "  own.labelledColumns([0, 0, 1, 0, 0, 0].map((x) => ({ differs: !!x })), 5, 13),\n"
         "  own.cellSentence(data, data.prompts[0], 5, 3), own.cellNumber(data, 5 * 6 + 3), own.cellNumber(data, 0),\n"
         "  own.scattered(data), own.scattered({ ...data, prompts: [...data.prompts, { corrupt: {}, differ: [1] }] }),\n"
-        "  own.cellRows(data, data.prompts[0]).length]));\n", encoding="utf-8")
-    done = subprocess.run([node, str(tmp_path / "check.js")], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    first, layer, chosen, columns, said, large, small, one, several, rows = json.loads(done.stdout)
+        "  own.cellRows(data, data.prompts[0]).length]));\n")
+    first, layer, chosen, columns, said, large, small, one, several, rows = json.loads(printed)
     assert (first, layer, chosen) == ([5, 1], [3, 4, 5], 2)
     assert columns == [2, 5]
     assert said.startswith("L1H2 at ·John (3), corrupted ·Tom: 1.99 logit diff")
@@ -197,37 +186,10 @@ def folder(tmp_path_factory):
     return place
 
 
-@pytest.fixture(scope="module")
-def tab(chromium, folder):
-    """A tab that opens a page by name, with what it asked for and what went wrong noted."""
-    context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 900})
-    page = context.new_page()
-    page.asked, page.wrong = [], []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-
-    def show(name: str):
-        page.asked.clear()
-        page.wrong.clear()
-        page.goto((folder / f"{name}.html").as_uri())
-        page.wait_for_selector(".iw-voice", state="attached")
-        return page
-
-    yield show
-    context.close()
-
-
-def get(page, name: str):
-    return page.evaluate(f"{STATE}.get('{name}')")
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["alone", "bench", "grid", "hostile", "nothing", "single", "named"])
-def test_every_page_draws_and_asks_for_nothing(tab, folder, name):
+def test_every_page_draws_and_asks_for_nothing(tab, name):
     page = tab(name)
-    assert page.asked == [(folder / f"{name}.html").as_uri()]
-    assert page.wrong == []
     assert page.evaluate("globalThis.hacked") is None
     if name == "nothing":
         assert page.locator(".iw-note").first.inner_text() == "Nothing to draw: no cell has a value."

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from attention_examples import HOSTILE
 from run_examples import CONTEXT, NEEDLE, needle_run, needle_scores, retrieval, scored
+from saved_page import STATE, get
 
 import interp.views as views
 from interp.core.errors import InterpError
 from interp.core.head import Head
 from interp.views.widgets.packing import weights_of
 from interp.views.widgets.retrieval import AROUND, BINS, Retrieval, payload
-
-STATE = "globalThis.interpState"
 
 
 def weights(text: str, rows: int) -> np.ndarray:
@@ -120,33 +119,20 @@ def test_rows_of_a_model_are_those_that_its_answer_came_from():
 
 
 @pytest.fixture(scope="module")
-def opened(chromium, tmp_path_factory):
-    """Pages opened by name without a network: contexts, scores alone, hostile tokens; and what went wrong there."""
-    folder = tmp_path_factory.mktemp("retrieval")
+def folder(tmp_path_factory):
+    """Pages: contexts in a workbench, scores alone, hostile tokens."""
+    place = tmp_path_factory.mktemp("retrieval")
     hostile = Retrieval(np.eye(3)[:2], (needle_run((*HOSTILE, "x", "y"), (2, 8), prompt=-1),))
     pages = {"all": views.workbench(retrieval=retrieval(), theme="light", sel=[[1, 1]]),
              "alone": views.retrieval_view(needle_scores()), "hostile": views.retrieval_view(hostile)}
     for name, view in pages.items():
-        view.to_html(folder / f"{name}.html")
-    context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 1000})
-    page = context.new_page()
-    page.wrong = []
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-
-    def show(name):
-        page.wrong.clear()
-        page.goto((folder / f"{name}.html").as_uri())
-        page.wait_for_selector(".iw-voice", state="attached")
-        return page
-
-    yield show
-    context.close()
+        view.to_html(place / f"{name}.html")
+    return place
 
 
 @pytest.mark.browser
-def test_heads_answers_and_cells_are_chosen(opened):
-    page = opened("all")
+def test_heads_answers_and_cells_are_chosen(tab):
+    page = tab("all")
     panel = page.locator("section.iw-retrieval")
     assert panel.locator("strong").inner_text() == "L1H1"
     assert "10 of 12 answered" in panel.locator(".iw-title").inner_text()
@@ -155,9 +141,9 @@ def test_heads_answers_and_cells_are_chosen(opened):
     page.keyboard.press("ArrowDown")
     assert page.locator(".iw-voice").inner_text().startswith("L0H2: retrieval score 0.250, 95 % interval")
     page.keyboard.press("Enter")
-    assert page.evaluate(f"{STATE}.get('sel')") == [[0, 2]]
+    assert get(page, "sel") == [[0, 2]]
     heads.click(position={"x": 20, "y": 14})
-    assert page.evaluate(f"{STATE}.get('sel')") == [[1, 1]]
+    assert get(page, "sel") == [[1, 1]]
     assert panel.locator(".iw-retrieval-copy").count() == 3
     arcs.focus()
     page.keyboard.press("ArrowRight")
@@ -179,8 +165,8 @@ def test_heads_answers_and_cells_are_chosen(opened):
 
 
 @pytest.mark.browser
-def test_the_map_marks_the_needle_and_says_places(opened):
-    page = opened("all")
+def test_the_map_marks_the_needle_and_says_places(tab):
+    page = tab("all")
     stage = page.locator("section.iw-retrieval .iw-stage")
     stage.focus()
     page.keyboard.press("ArrowDown")
@@ -191,12 +177,12 @@ def test_the_map_marks_the_needle_and_says_places(opened):
 
 
 @pytest.mark.browser
-def test_scores_alone_and_hostile_tokens_draw(opened):
-    page = opened("alone")
+def test_scores_alone_and_hostile_tokens_draw(tab):
+    page = tab("alone")
     assert "there is no context to look into" in page.locator(".iw").inner_text()
     assert page.locator(".iw-retrieval-bar").count() == 6
     assert page.wrong == []
-    page = opened("hostile")
+    page = tab("hostile")
     assert page.evaluate("globalThis.hacked") is None
     assert page.locator("img, iframe").count() == 0
     assert "<U+202E>gnp.exe" in page.locator(".iw-retrieval-stage").last.text_content()

@@ -1,12 +1,11 @@
 """The head scatter: correlations as they are known by another path, and in a browser brush, keys and links."""
 
 import json
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 from attention_examples import patterns
+from saved_page import DRAWN, STATE, get
 from scipy import stats
 
 from interp.core.compare import rank_agreement
@@ -14,12 +13,9 @@ from interp.core.errors import InterpError
 from interp.core.provenance import Provenance
 from interp.core.scores import HeadScores
 from interp.views import head_scatter, workbench
-from interp.views.widgets import sources
 from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.scatter import payload
 from interp.views.widgets.state import HeadState
-
-STATE = "globalThis.interpState"
 
 
 def scored(measure: str, seed: int, **options) -> HeadScores:
@@ -89,14 +85,10 @@ def test_a_workbench_takes_the_metrics_that_there_are():
     assert made["pairs"] == payload([one, other])["pairs"]
 
 
-def test_correlation_and_groups_as_by_another_path(tmp_path):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("needs node on the path; the browser test runs the same functions")
-    (tmp_path / "plane.mjs").write_text(sources.module("plane"), encoding="utf-8")
+def test_correlation_and_groups_as_by_another_path(in_node):
     rng = np.random.default_rng(0)
     x, y = np.round(rng.normal(size=(2, 40)), 1).tolist()
-    (tmp_path / "check.mjs").write_text(
+    printed = in_node(
         'import * as own from "./plane.mjs";\n'
         f"const [x, y] = {json.dumps([x, y])};\n"
         "const points = x.map((vx, i) => ({ vx, vy: y[i], px: 100 + 40 * vx, py: 100 - 40 * y[i] }));\n"
@@ -106,10 +98,8 @@ def test_correlation_and_groups_as_by_another_path(tmp_path):
         "console.log(JSON.stringify([own.spearman(x, y), own.spearman([1, 1, 1], [1, 2, 3]),\n"
         "  Object.values(own.divided(points)).map((list) => list.length), own.placedNames(wanted, points, 5, frame, 14),\n"
         "  own.neighbour([{ px: 0, py: 0 }, { px: 9, py: 1 }, { px: 4, py: 30 }], 0, [1, 0]),\n"
-        "  own.nearestPoint(points, 1e4, 0, 30), axis.ticks, axis.to(0) > 0]));\n", encoding="utf-8")
-    done = subprocess.run([node, str(tmp_path / "check.mjs")], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    rho, flat, groups, names, ahead, far, ticks, zero = json.loads(done.stdout)
+        "  own.nearestPoint(points, 1e4, 0, 30), axis.ticks, axis.to(0) > 0]));\n")
+    rho, flat, groups, names, ahead, far, ticks, zero = json.loads(printed)
     assert rho == pytest.approx(stats.spearmanr(x, y).statistic)
     assert (flat, ahead, far, zero) == (None, 1, -1, True)
     large = np.abs([x, y]) > np.abs([x, y]).mean(1, keepdims=True)
@@ -140,43 +130,15 @@ def folder(tmp_path_factory):
     return place
 
 
-@pytest.fixture(scope="module")
-def tab(chromium, folder):
-    """A tab that opens a page by name, with what it asked for and what went wrong noted."""
-    context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 900})
-    page = context.new_page()
-    page.asked, page.wrong = [], []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-
-    def show(name: str):
-        page.asked.clear()
-        page.wrong.clear()
-        page.goto((folder / f"{name}.html").as_uri())
-        page.wait_for_selector(".iw-voice", state="attached")
-        return page
-
-    yield show
-    context.close()
-
-
-def get(page, name: str):
-    return page.evaluate(f"{STATE}.get('{name}')")
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["alone", "bench", "depth", "none", "empty", "single"])
-def test_every_page_draws_and_asks_for_nothing(tab, folder, name):
+def test_every_page_draws_and_asks_for_nothing(tab, name):
     page = tab(name)
-    assert page.asked == [(folder / f"{name}.html").as_uri()]
-    assert page.wrong == []
     said = {"none": "No metric was given: a scatter needs scores of heads.", "empty": "No head has both values."}.get(name)
     if said:
         assert page.locator(".iw-note").last.inner_text() == said
     else:
-        drawn = "c => new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer).some(x => x)"
-        assert page.locator(".iw-scatter-stage canvas").first.evaluate(drawn)
+        assert page.locator(".iw-scatter-stage canvas").first.evaluate(DRAWN)
 
 
 @pytest.mark.browser

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from attention_examples import HOSTILE, patterns
+from saved_page import DRAWN, STATE, get
 
 from interp.views.widgets.head_metric import head_metrics
 from interp.views.widgets.page import save
@@ -12,7 +13,6 @@ from interp.views.widgets.pattern_set import pattern_set
 from interp.views.widgets.state import HeadState
 
 pytestmark = pytest.mark.browser
-STATE = "globalThis.interpState"
 
 
 @pytest.fixture(scope="module")
@@ -35,40 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture(scope="module")
-def tab(chromium, folder):
-    """A tab that opens a page by name, with what it asked for and what went wrong noted."""
-    context = chromium.new_context(offline=True, viewport={"width": 1180, "height": 900})
-    page = context.new_page()
-    page.asked, page.wrong = [], []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-
-    def show(name: str):
-        page.asked.clear()
-        page.wrong.clear()
-        page.goto((folder / f"{name}.html").as_uri())
-        page.wait_for_selector(".iw-voice", state="attached")
-        return page
-
-    yield show
-    context.close()
-
-
-def get(page, name: str):
-    return page.evaluate(f"{STATE}.get('{name}')")
-
-
 @pytest.mark.parametrize("name", ["plain", "hostile", "broken", "one", "scores", "ragged"])
-def test_every_page_draws_and_asks_for_nothing(tab, folder, name):
+def test_every_page_draws_and_asks_for_nothing(tab, name):
     page = tab(name)
-    assert page.asked == [(folder / f"{name}.html").as_uri()]
-    assert page.wrong == []
     assert page.evaluate("globalThis.hacked") is None
     assert page.locator("img, iframe").count() == 0
-    drawn = "c => new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer).some(x => x)"
-    assert page.locator(".iw-heads canvas").first.evaluate(drawn)
+    assert page.locator(".iw-heads canvas").first.evaluate(DRAWN)
 
 
 def test_a_click_selects_and_the_map_and_strip_follow(tab):
