@@ -3,7 +3,8 @@
 import torch
 
 from interp.engine.intervention import Intervention, Value
-from interp.models.tiny import tiny
+from interp.models.plain import PlainConfig, PlainForCausalLM
+from interp.models.tiny import randomise, tiny
 from interp.tasks.batch import Batch
 from interp.tasks.own import from_tokens
 
@@ -39,6 +40,20 @@ def model_of(architecture: str, seed: int = 0, **options):
     import interp
 
     return interp.load(tiny(architecture, seed, **options))
+
+
+def linear_network(layers: int = 2):
+    """Uniform patterns, no norm, no MLP, in float64, loaded."""
+    import interp
+
+    network = PlainForCausalLM(PlainConfig(vocab_size=97, hidden_size=32, num_hidden_layers=layers))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        randomise(network)
+    for layer in network.model.layers:
+        torch.nn.init.zeros_(layer.self_attn.q_proj.weight)
+        torch.nn.init.zeros_(layer.self_attn.k_proj.weight)
+    return interp.load(network.double().eval(), verify=False)
 
 
 def on_head(what: str, layer: int, head: int | None, value: Value, positions=None, **options) -> Intervention:

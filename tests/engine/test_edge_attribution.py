@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cases import batch_of, equal_length_batch, model_of
+from cases import batch_of, equal_length_batch, linear_network, model_of
 from plain_edges import PlainEdges, parse
 
 import interp
@@ -11,8 +11,7 @@ from interp.core.circuit import Edge
 from interp.core.errors import InterpError
 from interp.engine.edge_attribution import edge_attribution
 from interp.engine.edges import make_edges
-from interp.models.plain import PlainConfig, PlainForCausalLM
-from interp.models.tiny import DECODERS, randomise, tiny
+from interp.models.tiny import DECODERS, tiny
 
 SPLIT = [name for name in DECODERS if name != "deepseek_v3"]
 
@@ -70,14 +69,7 @@ def test_number_and_order_of_edges():
 
 def test_in_a_linear_network_estimates_add_up_to_the_difference():
     """Uniform patterns, no norm, no MLP: the estimate of an edge is exact, and a sender's edges add up to its node."""
-    network = PlainForCausalLM(PlainConfig(vocab_size=97, hidden_size=32, num_hidden_layers=3))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        randomise(network)
-    for layer in network.model.layers:
-        torch.nn.init.zeros_(layer.self_attn.q_proj.weight)
-        torch.nn.init.zeros_(layer.self_attn.k_proj.weight)
-    model, batch = interp.load(network.double().eval(), verify=False), batch_of()
+    model, batch = linear_network(layers=3), batch_of()
     for direction in ("noising", "denoising"):
         scores = edge_attribution(model, batch, direction=direction)
         np.testing.assert_allclose(scores.by_sender()[0], scores.baselines["clean"] - scores.baselines["corrupt"], atol=1e-6)

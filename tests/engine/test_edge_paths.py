@@ -1,10 +1,9 @@
 """Integrated gradients of edges: linear networks, both ends of the mask path, completeness, gates worked out by hand."""
 
-
 import numpy as np
 import pytest
 import torch
-from cases import batch_of, model_of
+from cases import batch_of, linear_network, model_of
 
 import interp
 from interp.core.errors import InterpError
@@ -13,8 +12,6 @@ from interp.engine.edge_patching import edge_patching
 from interp.engine.edge_paths import PATHS, integrated_edges
 from interp.models.handmade import HANDMADE
 from interp.models.norm_slope import norm_slope
-from interp.models.plain import PlainConfig, PlainForCausalLM
-from interp.models.tiny import randomise
 from interp.tasks import from_tokens
 
 SOME = ["gpt2", "llama", "gemma2", "gpt_neox"]      # biases; grouped heads; post-norms and caps; parallel blocks
@@ -35,18 +32,6 @@ def gate(kind):
 
 def scored(scores, *names):
     return [scores.values[scores.edges.index(name)] for name in names]
-
-
-def linear_network():
-    """Uniform patterns, no norm, no MLP, in float64."""
-    network = PlainForCausalLM(PlainConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        randomise(network)
-    for layer in network.model.layers:
-        torch.nn.init.zeros_(layer.self_attn.q_proj.weight)
-        torch.nn.init.zeros_(layer.self_attn.k_proj.weight)
-    return interp.load(network.double().eval(), verify=False)
 
 
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
