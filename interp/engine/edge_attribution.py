@@ -9,7 +9,7 @@ where pushing the senders through every layer's W_Q, W_K and W_V would take twen
 weight and centring are folded into the weights, and the part along the normalised stream is a product of two small tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,10 @@ from interp.tasks.metrics import Metric, metric_of
 
 MEMORY = 2**28
 """Bytes that senders' differences may take at once; more prompts or positions are worked on in turn."""
+CACHE = 2**24
+"""Bytes of what the receivers of a layer read that are formed at once, to stay near the processor."""
+Tile = tuple[slice, slice]
+"""Some prompts and positions."""
 
 
 def edge_attribution(model: Any, batch: Any, *, direction: Literal["noising", "denoising"] = "noising",
@@ -127,19 +131,26 @@ def products(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes
     if not len(within):
         return torch.zeros(len(graph.edges), n, dtype=torch.float64)
     bytes_of_token = 4 * width * (len(graph.edges.senders) + 3 * graph.edges.n_heads)
-    most = max(1, MEMORY // bytes_of_token)
     total = torch.zeros(len(graph.edges), n, dtype=torch.float64)
-    for rows in torch.arange(n).split(max(1, most // length)):
-        for places in within.split(most):
-            where = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(places[0]), int(places[-1]) + 1)
-            blocks = list(_blocks(graph, clean, corrupt, at, slopes, where, secant, tokens))
-            total[:, where[0]] += torch.cat([block.permute(2, 1, 0).flatten(0, 1) for block in blocks]).cpu().double()
+    for where in _tiles(torch.arange(n), within, MEMORY // bytes_of_token):
+        blocks = list(_blocks(graph, clean, corrupt, at, slopes, where, secant, tokens))
+        total[:, where[0]] += torch.cat([block.permute(2, 1, 0).flatten(0, 1) for block in blocks]).cpu().double()
     return total
 
 
-def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes, where: tuple[slice, slice],
-            secant: bool, tokens: Tensor | None) -> Iterator[Tensor]:
-    """Scores at some prompts and positions, [n, sender, receiver] for each reading point in order."""
+def _tiles(rows: Tensor, places: Tensor, most: int) -> Iterator[Tile]:
+    """Prompts and positions cut into pieces of at most ``most`` tokens, prompts first."""
+    for some in rows.split(max(1, most // len(places))):
+        for part in places.split(max(1, most)):
+            yield slice(int(some[0]), int(some[-1]) + 1), slice(int(part[0]), int(part[-1]) + 1)
+
+
+def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes: Slopes, where: Tile, secant: bool,
+            tokens: Tensor | None) -> Iterator[Tensor]:
+    """Scores at some prompts and positions, [n, sender, receiver] for each reading point in order.
+
+    What senders wrote is gone through once per layer: an MLP meets it together with the attention that comes next.
+    """
     edges, model = graph.edges, graph.model
     wide = torch.promote_types(clean.embed.dtype, torch.float32)
 
@@ -158,55 +169,76 @@ def _blocks(graph: Graph, clean: Written, corrupt: Written, at: Written, slopes:
             written[start:stop] *= chosen
         count = stop
 
+    def pulled(layer: int) -> Tensor:
+        """The slope of the metric by the residual stream as an MLP reads it, [n, position, d_model]."""
+        return graph.readers.mlp[layer].slope(cut(at.streams["mlp", layer])).pull(cut(slopes.mlp[layer]))
+
     written[0] = cut(clean.embed) - cut(corrupt.embed)
     send(0, stop=1)
-
-    def against(reads: Tensor) -> Tensor:
-        """[sender, n, position, d] · [receiver, n, position, d] summed over positions: [n, sender, receiver]."""
-        sent = written[:count].transpose(0, 1).flatten(2)
-        return torch.bmm(sent, reads.transpose(0, 1).flatten(2).transpose(1, 2))
-
+    waiting: list[tuple[Tensor, int]] = []      # an MLP's slope, and how many senders stand before it
     for layer in range(edges.n_layers):
-        reader = graph.readers.attention[layer]
-        slope = reader.slope(cut(at.streams["attention", layer]))
-        parts = [(cut(slopes.q[layer]), model.W_Q(layer)), (cut(slopes.k[layer]), model.W_K(layer)),
-                 (cut(slopes.v[layer]), model.W_V(layer))]
-        reads = torch.empty(sum(len(w) for _, w in parts), n, length, width, dtype=wide, device=written.device)
-        row = 0
-        for by_head, weights in parts:
-            folded = slope.read_by(weights.detach().to(wide)).transpose(1, 2)     # [head, d_head, d_model]
-            scaled = (by_head * slope.inverse[..., None]).movedim(2, 0).flatten(1, 2)
-            torch.bmm(scaled, folded, out=reads[row:row + len(weights)].view(len(weights), n * length, width))
-            row += len(weights)
-        yield against(reads) - _along(written[:count], reads, slope.unit) / width
-        mlp, mlp_scores = graph.readers.mlp[layer], None
+        mlp = graph.readers.mlp[layer]
         if mlp is not None and graph.readers.parallel:
-            mlp_scores = against(mlp.slope(cut(at.streams["mlp", layer])).pull(cut(slopes.mlp[layer]))[None])
-        heads = written[count:count + edges.n_heads]
+            waiting.append((pulled(layer), count))
+        found = _met(written[:count], [x for x, _ in waiting], _Heads(graph, layer, at, slopes, cut))
+        others = [found[:, :before, i:i + 1] for i, (_, before) in enumerate(waiting)]
+        heads = found[:, :, len(waiting):]
+        yield from [heads, *others] if graph.readers.parallel else [*others, heads]
+        waiting = []
+        new = written[count:count + edges.n_heads]
         z = (cut(clean.z[layer]) - cut(corrupt.z[layer])).movedim(2, 0).flatten(1, 2)
-        torch.bmm(z, model.W_O(layer).detach().to(wide), out=heads.view(edges.n_heads, n * length, width))
+        torch.bmm(z, model.W_O(layer).detach().to(wide), out=new.view(edges.n_heads, n * length, width))
         norm = graph.readers.attn_norms[layer]
         if norm is not None and secant:
             ends = [norm_slope(norm, cut(run.attn_out[layer])) for run in (clean, corrupt)]
-            heads.copy_(ends[0].between(ends[1], heads))
+            new.copy_(ends[0].between(ends[1], new))
         elif norm is not None:
-            heads.copy_(norm_slope(norm, cut(at.attn_out[layer])).push(heads))
+            new.copy_(norm_slope(norm, cut(at.attn_out[layer])).push(new))
         send(count, stop=count + edges.n_heads)
         if mlp is not None:
-            if mlp_scores is None:
-                mlp_scores = against(mlp.slope(cut(at.streams["mlp", layer])).pull(cut(slopes.mlp[layer]))[None])
-            yield mlp_scores
+            if not graph.readers.parallel:
+                waiting.append((pulled(layer), count))
             written[count] = cut(clean.mlp[layer]) - cut(corrupt.mlp[layer])
             send(count, stop=count + 1)
-    yield against(cut(slopes.output)[None])
+    found = _met(written[:count], [*(x for x, _ in waiting), cut(slopes.output)], None)
+    yield from (found[:, :before, i:i + 1] for i, (_, before) in enumerate([*waiting, (slopes.output, count)]))
 
 
-def _along(sent: Tensor, reads: Tensor, unit: Tensor) -> Tensor:
-    """What the norm takes out: Σ over positions (sent · unit)(reads · unit), [n, sender, receiver]."""
-    n, length, width = unit.shape
-    direction = unit.reshape(n * length, width, 1)
+class _Heads:
+    """What q, k and v of a layer read: the slope of the metric by the residual stream, formed a tile at a time."""
 
-    def onto(x: Tensor) -> Tensor:
-        return torch.bmm(x.reshape(len(x), n * length, width).transpose(0, 1), direction).view(n, length, len(x))
+    def __init__(self, graph: Graph, layer: int, at: Written, slopes: Slopes, cut: Callable[[Tensor], Tensor]):
+        reader, model = graph.readers.attention[layer], graph.model
+        slope = reader.slope(cut(at.streams["attention", layer]))
+        self.unit = slope.unit if reader.norm is not None else None
+        self.parts = [(cut(x[layer]) * slope.inverse[..., None], slope.read_by(weights(layer).detach().to(slope.unit.dtype)))
+                      for x, weights in ((slopes.q, model.W_Q), (slopes.k, model.W_K), (slopes.v, model.W_V))]
+        self.count = sum(len(weights) for _, weights in self.parts)
 
-    return torch.bmm(onto(sent).transpose(1, 2), onto(reads))
+    def put(self, out: Tensor, tile: Tile) -> None:
+        """Write them into ``out`` [receiver, n, position, d_model]."""
+        row = 0
+        for by_head, weights in self.parts:      # [n, position, head, d_head]; [head, d_model, d_head]
+            some = by_head[tile].movedim(2, 0).flatten(1, 2)
+            torch.bmm(some, weights.transpose(1, 2), out=out[row:row + len(some)].flatten(1, 2))
+            row += len(some)
+        if self.unit is not None:      # what the norm takes out: the part along the normalised stream
+            unit = self.unit[tile]
+            along = torch.bmm(out.flatten(1, 2).transpose(0, 1), unit.reshape(-1, unit.shape[-1], 1)) / unit.shape[-1]
+            out.addcmul_(along.view(*unit.shape[:2], len(out)).movedim(2, 0)[..., None], unit, value=-1)
+
+
+def _met(written: Tensor, plain: list[Tensor], heads: _Heads | None) -> Tensor:
+    """[sender, n, position, d] · [receiver, n, position, d] summed over positions: [n, sender, receiver]."""
+    _, n, length, width = written.shape
+    count = len(plain) + (0 if heads is None else heads.count)
+    found = written.new_zeros(n, len(written), count)
+    for tile in _tiles(torch.arange(n), torch.arange(length), CACHE // (4 * width * count)):
+        sent = written[(slice(None), *tile)]
+        reads = written.new_empty(count, *sent.shape[1:])
+        for i, x in enumerate(plain):
+            reads[i] = x[tile]
+        if heads is not None:
+            heads.put(reads[len(plain):], tile)
+        found[tile[0]] += torch.bmm(sent.transpose(0, 1).flatten(2), reads.transpose(0, 1).flatten(2).transpose(1, 2))
+    return found

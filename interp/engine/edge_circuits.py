@@ -25,6 +25,7 @@ from interp.engine.edges import RECEIVERS
 from interp.engine.forward import answer_logits
 from interp.engine.sparse_masks import SparseRun
 from interp.engine.stand_ins import Ablation, Ground, ground_of, head_writes, heads_of, read_through
+from interp.engine.untouched import reading_answers
 from interp.models.readers import Reader, reading
 from interp.models.sites import Site
 from interp.tasks.metrics import Metric, metric_of
@@ -81,7 +82,7 @@ def open_masks(model: Any, batch: Any, *, ablation: Ablation = "resample", on: s
 def masked_metric(graph: Graph, ground: Ground, batch: Any, metric: Any, masks: Tensor) -> Tensor:
     """The metric under each of some masks [mask, edge], [mask, prompt]; differentiable by the masks."""
     count, n = len(masks), ground.prompts.n
-    prompts = ground.prompts.take(torch.arange(n).repeat(count))
+    prompts, cache = ground.passed(count)
     alone = masks.requires_grad or ground.sums or masks.device.type != "cpu"      # elsewhere many small steps cost more
     run = _MaskedRun(graph, ground, masks) if alone else SparseRun(graph, ground, masks)
     changes: dict[Site, Any] = {graph.site("resid_pre", 0): run.one, graph.last: run.output}
@@ -91,10 +92,10 @@ def masked_metric(graph: Graph, ground: Ground, batch: Any, metric: Any, masks: 
         changes[graph.site("z", layer)] = lambda x, layer=layer: run.heads(x, layer)
         if graph.readers.mlp[layer] is not None:
             changes[graph.site("mlp_write", layer)] = run.one
-    with reading(run.readers, run.read):
-        passed = graph.model.run(prompts.inputs, changes, ())
+    with reading_answers(graph.model, batch, metric) as asked, reading(run.readers, run.read):
+        passed = graph.model.run(prompts.inputs, changes, (), cache=cache, use_cache=cache is not None)
     logits = answer_logits(passed, prompts)
-    return torch.stack([metric(part, batch) for part in logits.reshape(count, n, -1)])
+    return torch.stack([metric(part, asked) for part in logits.reshape(count, n, -1)])
 
 
 class _MaskedRun:
@@ -111,7 +112,7 @@ class _MaskedRun:
         """Take up what senders wrote, [mask · n, position, sender, d_model]."""
         for part in parts.unbind(dim=2):
             there = self.ground.there[self.written]
-            live = part[:, self.ground.first:].reshape(len(self.masks), *there.shape)
+            live = part[:, self.ground.offset:].reshape(len(self.masks), *there.shape)
             if isinstance(self.changes, list):
                 self.changes.append((live - there).flatten(1))
             else:
@@ -169,7 +170,7 @@ class _MaskedRun:
 
     def _after(self, whole: Tensor, new: Tensor) -> Tensor:
         """``whole`` with ``new`` from the first position on at which anything differs."""
-        first, rows = self.ground.first, len(self.masks) * self.ground.prompts.n
+        first, rows = self.ground.offset, len(self.masks) * self.ground.prompts.n
         if not first:
             return new.reshape(whole.shape).to(whole.dtype)
         before = whole.reshape(rows, -1, *whole.shape[whole.dim() - new.dim() + 2:])[:, :first]      # OPT: end to end

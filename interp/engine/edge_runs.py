@@ -12,7 +12,8 @@ from interp.engine.edges import Edges, make_edges
 from interp.engine.edits import Edit
 from interp.engine.forward import answer_logits
 from interp.engine.prompts import Prompts
-from interp.models.readers import Reader, Readers, find_readers, reading
+from interp.engine.untouched import reading_answers
+from interp.models.readers import Reader, Readers, reading
 from interp.models.sites import Site
 
 Key = tuple[str, int]
@@ -47,7 +48,7 @@ def graph_of(model: Any) -> Graph:
     Raises:
         InterpError: an architecture whose residual stream is no plain sum, or whose reading points are unknown.
     """
-    readers, stack = find_readers(model), model.stacks[0]
+    readers, stack = model.readers, model.stacks[0]
     sites = model.sites()
     missing = [site for layer in range(stack.n_layers) for what in ("q_pre", "k_pre", "v", "z")
                if (site := Site(what, layer, stack.attention)) not in sites]
@@ -140,9 +141,10 @@ def run_graph(graph: Graph, prompts: Prompts, batch: Any, metric: Any, *, slopes
         for site in (graph.site(what, layer) for what in ("q_pre", "k_pre", "v") for layer in layers):
             changes[site] = lambda x, site=site: nudge(site, x)
     changes[graph.last] = final
-    with torch.set_grad_enabled(slopes), reading(graph.readers.all, given):
+    with (reading_answers(graph.model, batch, metric) as asked, torch.set_grad_enabled(slopes),
+          reading(graph.readers.all, given)):
         passed = graph.model.run(prompts.inputs, changes, wanted)
-        values = metric(answer_logits(passed, prompts), batch)
+        values = metric(answer_logits(passed, prompts), asked)
         found = _gradients(values, nudges, metric) if slopes else {}
     read = {site: x.detach() for site, x in passed.captured.items()}
     written = Written(

@@ -53,7 +53,7 @@ class SparseRun:
         for point in self.points.values():
             needed[:, : point.weights.shape[2]] |= (point.weights != 0).any(1)
         self.needed, self.place = needed, needed.cumsum(1) - 1
-        self.changes = [ground.there[0].new_empty(int(k), ground.there[0].numel()) for k in needed.sum(1)]
+        self.changes = ground.room(int(needed.sum())).split(needed.sum(1).tolist())
         self.written = 0
         self.given: dict[str, Tensor] = {}
 
@@ -116,7 +116,7 @@ class SparseRun:
         if not bool(new.any()):
             return x
         whole = x.reshape(self.count, self.ground.prompts.n, -1, *x.shape[-2:])
-        first, mixed = self.ground.first, torch.empty_like(whole)
+        first, mixed = self.ground.offset, torch.empty_like(whole)
         mixed[:, :, :first] = whole[:, :, :first]
         torch.where(new[:, None, None, :, None], self.given.pop(what).to(x.dtype), whole[:, :, first:],
                     out=mixed[:, :, first:])
@@ -133,7 +133,7 @@ class SparseRun:
         if not len(none) and not len(mixed):
             return whole
         new = whole.reshape(self.count, self.ground.prompts.n, -1, whole.shape[-1]).clone()
-        after = new[:, :, self.ground.first:]
+        after = new[:, :, self.ground.offset:]
         after[none] = known.to(new.dtype)
         if len(mixed):
             streams = [stream for m in mixed for _, stream in self._sums(key, m, slice(0, 1), live)]
@@ -166,7 +166,7 @@ class SparseRun:
         """[mask · n, position, …] as [mask, n, position from the first change on, …]."""
         n = self.ground.prompts.n
         tail = x.shape[-2:] if x.dim() == 4 else x.shape[-1:]
-        return x.reshape(self.count, n, -1, *tail)[:, :, self.ground.first:]
+        return x.reshape(self.count, n, -1, *tail)[:, :, self.ground.offset:]
 
 
 def _keys(graph: Any) -> Iterator[Key]:

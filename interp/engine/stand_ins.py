@@ -1,7 +1,8 @@
 """What stands in for senders outside of a circuit, and the streams that stand-ins alone make: computed once for a batch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,10 +13,13 @@ from interp.core.errors import InterpError
 from interp.core.registry import unknown
 from interp.engine.edge_runs import OUTPUT, Graph, Key
 from interp.engine.edges import RECEIVERS, SENDERS
+from interp.engine.forward import answer_logits
 from interp.engine.prompts import Prompts, side, sides
+from interp.engine.streaming import blockwise
 from interp.models.norm_projection import project
 from interp.models.readers import Reader, reading
 from interp.models.sites import Site
+from interp.models.verify import tolerance
 
 Ablation = Literal["resample", "zero", "mean", "mean_position"]
 ABLATIONS: tuple[str, ...] = get_args(Ablation)
@@ -34,6 +38,9 @@ class Ground:
         projections: (q, k or v, layer) -> for each of its receivers, a residual stream read through the norm.
         read: (q, k, v or mlp, layer) -> what is read of stand-ins alone: [n, position, head, d], [n, position, d_model].
         first: position before which all stand-ins are what is written anyway. Stand-ins and streams begin there.
+        prefix: the key-value cache of the positions before ``first``, from which passes go on; None where they begin at the
+            prompt's first token.
+        kept: memory that passes use one after another.
     """
 
     prompts: Prompts
@@ -43,6 +50,53 @@ class Ground:
     projections: dict[tuple[str, int], list[Callable[[Tensor], Tensor]]] = field(repr=False)
     read: dict[tuple[str, int], Tensor] = field(repr=False)
     first: int = 0
+    prefix: Any = field(default=None, repr=False)
+    kept: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def room(self, count: int) -> Tensor:
+        """Memory for what so many senders write, [count, size]: the same for every pass, as fresh memory takes its time."""
+        size = self.there[0].numel()
+        if "room" not in self.kept or len(self.kept["room"]) < count:
+            self.kept["room"] = self.there[0].new_empty(count, size)
+        return self.kept["room"][:count]
+
+    @property
+    def offset(self) -> int:
+        """``first``, counted from the first position of a pass."""
+        return self.first if self.prefix is None else 0
+
+    def passed(self, count: int) -> tuple[Prompts, Any]:
+        """The prompts of a pass of ``count`` masks, all prompts in turn, and the cache that it goes on from (or None)."""
+        rows = torch.arange(self.prompts.n, device=self.prompts.mask.device).repeat(count)
+        prompts = self.prompts.take(rows)
+        if self.prefix is None:
+            return prompts, None
+        cache = deepcopy(self.prefix)
+        cache.batch_select_indices(rows)
+        return _rest(prompts, self.first), cache
+
+
+def _rest(prompts: Prompts, first: int) -> Prompts:
+    """Prompts from a position on, as a pass takes them that has the earlier ones in its cache."""
+    inputs = {"input_ids": prompts.inputs["input_ids"][:, first:], "attention_mask": prompts.mask.long()}
+    return replace(prompts, inputs=inputs, answer=prompts.answer - first)
+
+
+@torch.no_grad()
+def _prefix(graph: Graph, prompts: Prompts, first: int) -> Any:
+    """The cache of the tokens before ``first``; None where passes cannot go on from it, which is tried."""
+    model = graph.model
+    if not first or not blockwise(model, model.stacks[0], prompts.inputs) or bool((prompts.answer < first).any()):
+        return None
+    mask = prompts.mask.long()
+    cache = model.run({"input_ids": prompts.inputs["input_ids"][:, :first], "attention_mask": mask[:, :first]},
+                      use_cache=True).cache
+    if not hasattr(cache, "batch_select_indices"):
+        return None
+    rest, whole = _rest(prompts, first), answer_logits(model.run(prompts.inputs), prompts)
+    again = answer_logits(model.run(rest.inputs, cache=deepcopy(cache), use_cache=True), rest)
+    size = tolerance(whole.dtype) * float(whole.abs().max())
+    return cache if bool(((again - whole).abs() <= size).all()) else None
 
 
 def ground_of(graph: Graph, batch: Any, ablation: str = "resample", on: str = "clean") -> Ground:
@@ -74,7 +128,8 @@ def ground_of(graph: Graph, batch: Any, ablation: str = "resample", on: str = "c
     parts, (streams, sums) = tuple(part[:, first:] for part in parts), (
         {key: x[:, first:] for key, x in some.items()} for some in (streams, sums))
     projections = _projections(graph)
-    return Ground(prompts, parts, streams, sums, projections, _read(graph, streams, projections), first)
+    return Ground(prompts, parts, streams, sums, projections, _read(graph, streams, projections), first,
+                  _prefix(graph, prompts, first))
 
 
 def graph_before(graph: Graph, key: Key) -> int:

@@ -1,23 +1,34 @@
-"""The metric of untouched runs, for which no more of the vocabulary is computed than the metric reads."""
+"""Runs of which no more of the vocabulary is computed than a metric reads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from interp.engine.forward import answer_logits, measured, metric_values
+from interp.engine.forward import answer_logits, measured
 from interp.engine.prompts import chunks, side, sides
 from interp.tasks.answers import Answers
 
 
+@contextmanager
+def reading_answers(model: Any, batch: Any, metric: Any) -> Iterator[Any]:
+    """Runs inside have logits of the batch's answers alone, where the metric reads nothing else and the network can be asked
+    for single columns; yields what the metric then takes for the batch (the batch itself where all logits are there)."""
+    if getattr(metric, "columns", "all") != "answers" or isinstance(model.resuming, str) or not model.resuming.columns:
+        yield batch
+        return
+    answers = Answers.of(batch)
+    with model.resuming.reading(answers.columns):
+        yield answers
+
+
 def untouched_values(model: Any, batch: Any, on: str, metric: Any, batch_size: int | None = None) -> np.ndarray:
     """The metric of each prompt of the side ``on`` without interventions: float64 [n], as ``metric_values`` gives it."""
-    resuming = model.resuming
-    if getattr(metric, "columns", "all") != "answers" or isinstance(resuming, str) or not resuming.columns:
-        return metric_values(model, batch, (), on=on, metric=metric, batch_size=batch_size)
-    prompts, answers, logits = side(sides(model, batch), on), Answers.of(batch), []
-    with torch.no_grad(), resuming.reading(answers.columns):
+    prompts, logits = side(sides(model, batch), on), []
+    with torch.no_grad(), reading_answers(model, batch, metric) as asked:
         for rows in chunks(model, prompts, batch_size):
             part = prompts.take(rows)
             logits.append(answer_logits(model.run(part.inputs), part))
-    return measured(torch.cat(logits), answers, metric)
+    return measured(torch.cat(logits), asked, metric)

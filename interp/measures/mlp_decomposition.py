@@ -25,7 +25,7 @@ from interp.core.errors import InterpError
 from interp.engine.prompts import chunks, side, sides
 from interp.measures.logit_decomposition import FinalRun, beside_attention, decoder, final_runs
 from interp.models.frozen_norm import frozen_norm
-from interp.models.readers import Reader, find_readers, reading
+from interp.models.readers import Reader, reading
 from interp.models.sites import Site
 
 Array = NDArray[np.float64]
@@ -130,7 +130,7 @@ def _solve(gram: Tensor) -> Tensor:
 
 def _by_gradient(model: Any, batch: Any, batch_size: int | None) -> MLPDecomposition:
     layers = torch.arange(model.n_layers)
-    readers = find_readers(model).mlp
+    readers = model.readers.mlp
     prompts = side(sides(model, batch), "clean")
     pieces = []
     for rows in chunks(model, prompts, batch_size, graph=True):

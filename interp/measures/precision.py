@@ -13,9 +13,11 @@ from interp.measures.head_table import HeadTable
 from interp.measures.screening import Rank, check_top
 
 Precision = Literal["float32", "bfloat16", "certified"]
-"""``float32``: the model as it was loaded. ``bfloat16``: weights and activations rounded. ``certified``: both, see above."""
+"""``float32``: the model as it was loaded. ``bfloat16``: weights and activations rounded. ``certified``: rounded is what an
+intervention changes (weights and activations where passes cannot be resumed), and redone what that could decide."""
 RANKS = 20
 """How many of the largest are certified where nothing is asked for."""
+DIFFERENCES = "bfloat16, differences from the unchanged run alone"
 LEVEL = 0.05
 """The false-discovery rate of the flags that are certified: that of ``HeadScores.test`` and ``top``."""
 
@@ -24,6 +26,13 @@ def rounded(table: HeadTable) -> HeadTable:
     """The same table computed in bfloat16, its unchanged runs included."""
     model = table.model.lowered
     return replace(table, model=model, bases=baselines(model, table.batch, table.metric, table.running.batch_size))
+
+
+def roughly(table: HeadTable) -> tuple[HeadTable, str]:
+    """The same table computed with differences in bfloat16 from the exact unchanged run, or all in bfloat16 where passes
+    cannot be resumed; and what it is computed in."""
+    model = table.model.with_differences
+    return (rounded(table), "bfloat16") if model is None else (replace(table, model=model), DIFFERENCES)
 
 
 def certified(table: HeadTable, top: int | None, confidence: float, rank: Rank, sample: int | None,
@@ -47,14 +56,15 @@ def certified(table: HeadTable, top: int | None, confidence: float, rank: Rank, 
     known = table.zeros()[there]
     rows, prompts = np.flatnonzero(np.isnan(known).any(1)), np.arange(table.batch.n)
     coarse = np.where(exists[there], 0.0, np.nan)
+    rough, swept_in = roughly(table)
     if len(rows):
-        coarse[rows] = np.where(exists[there[rows]], rounded(table).read(there[rows], prompts), np.nan)
+        coarse[rows] = np.where(exists[there[rows]], rough.read(there[rows], prompts), np.nan)
     found = recheck(coarse, lambda some: table.read(there[some], prompts), ranks, confidence=confidence, level=LEVEL,
                     known=known, magnitude=rank == "magnitude", sample=sample, seed=seed)
     values = np.full(exists.shape, np.nan)
     values[there] = found.values
     return values, {"precision": {
-        "ranks": ranks, "rank": rank, "level": LEVEL, "swept_in": "bfloat16",
+        "ranks": ranks, "rank": rank, "level": LEVEL, "swept_in": swept_in,
         "redone_in": str(table.model.dtype).removeprefix("torch."), "redone": int(found.read.sum()),
         "full": found.population, "free": len(there) - found.population, "sampled": found.sampled,
         "error_median": found.error_median, "error_largest": found.error_largest, "bound": found.bound,

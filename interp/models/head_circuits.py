@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from interp.core.errors import InterpError
 from interp.models.norm_slope import NormSlope, norm_slope
-from interp.models.readers import find_readers
 
 COLUMNS = 8192
 """Tokens of the vocabulary whose unembedding is taken at once."""
@@ -109,7 +108,7 @@ def _slopes(model: Any, attention: str) -> list[tuple[NormSlope, NormSlope]]:
                           "queries and keys read different streams, or the model is no language model",
                           "use norms='left out'")
     try:
-        readers = find_readers(model)
+        readers = model.readers
     except InterpError as refusal:
         raise InterpError(f"fold the norms of {model.name} into its heads", refusal.true,
                           "use norms='left out'") from refusal

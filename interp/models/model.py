@@ -159,11 +159,30 @@ class Model:
         return resumable(self.backend)
 
     @cached_property
+    def readers(self) -> Any:
+        """Where attention and MLPs read the residual stream (``interp.models.readers.Readers``).
+
+        Raises:
+            InterpError: another backend, another kind of stack, or reading points of no known form.
+        """
+        from interp.models.readers import find_readers
+
+        return find_readers(self)
+
+    @cached_property
     def lowered(self) -> "Model":
         """The same model in bfloat16 (``interp.models.lowered``), kept as long as this one."""
         from interp.models.lowered import in_bfloat16
 
         return in_bfloat16(self)
+
+    @cached_property
+    def with_differences(self) -> "Model | None":
+        """The same model, whose resumed passes round to bfloat16 what an intervention changes and nothing else
+        (``interp.models.lowered``); None where its passes cannot be resumed."""
+        from interp.models.lowered import with_differences
+
+        return with_differences(self)
 
     def provenance_dict(self) -> dict[str, Any]:
         """What ``Provenance.model`` records."""

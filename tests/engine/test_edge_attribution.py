@@ -1,5 +1,7 @@
 """Edge attribution: the derivative of patching by plain hooks, TransformerLens' own scores, the number and cost of edges."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -113,6 +115,7 @@ def test_batches_padding_and_memory_change_nothing(architecture, monkeypatch):
 
 def test_cost_is_two_forwards_and_one_backward(monkeypatch):
     model, batch = model_of("gpt2"), batch_of()
+    assert model.resuming.columns       # found out once per model, by passes over a few tokens
     counts = {"forward": 0, "backward": 0}
     forward, backward = type(model.backend).run, torch.autograd.grad
 
@@ -131,6 +134,19 @@ def test_cost_is_two_forwards_and_one_backward(monkeypatch):
     counts.update(forward=0, backward=0)
     interp.measures.attribution_patching(model, batch, positions="each")
     assert counts == {"forward": 2, "backward": 1}
+
+
+def test_no_more_of_the_vocabulary_is_computed_than_the_metric_reads(monkeypatch):
+    model, batch = model_of("gpt2"), batch_of()
+    whole = edge_attribution(model, batch, metric=replace(batch.metric, columns="all"))
+    widths = []
+    forward = type(model.backend).run
+    monkeypatch.setattr(type(model.backend), "run", lambda *args, **more: (
+        widths.append((run := forward(*args, **more)).logits.shape[-1]), run)[1])
+    few = edge_attribution(model, batch)
+    assert widths[-2:] == [8, 8]      # four right and four wrong answers
+    np.testing.assert_allclose(few.values, whole.values, atol=1e-6)
+    assert np.abs(few.values).max() > 1e-3
 
 
 def test_tables():

@@ -53,6 +53,33 @@ def test_masks_together_are_masks_one_by_one():
     assert np.std(together) > 1e-3
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "gpt_neox"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_passes_go_on_from_the_tokens_that_both_runs_share(architecture, side, monkeypatch):
+    """The two runs differ from the third token on: a pass computes the others once, and gives the same."""
+    model, batch = model_of(architecture), equal_length_batch(n=3, padding_side=side)
+    masks = np.random.default_rng(0).random((5, len(graph_of(model).edges))) < 0.6
+    ground = ground_of(graph_of(model), batch)
+    assert (ground.first, ground.offset) == (2, 0)
+    lengths = []
+    forward = type(model.backend).run
+    monkeypatch.setattr(type(model.backend), "run", lambda self, inputs, *args, **more: (
+        lengths.append(inputs["input_ids"].shape[1]), forward(self, inputs, *args, **more))[1])
+    shared = run_masks(model, batch, masks)
+    assert lengths[-1] == batch.clean.ids.shape[1] - 2
+    monkeypatch.setattr("interp.engine.stand_ins._prefix", lambda *_: None)
+    whole = run_masks(model, batch, masks)
+    assert lengths[-1] == batch.clean.ids.shape[1]
+    np.testing.assert_allclose(shared, whole, atol=1e-5)
+    assert np.std(shared) > 1e-3
+
+
+def test_where_stand_ins_differ_everywhere_passes_are_whole():
+    ground = ground_of(graph_of(model_of("llama")), equal_length_batch(n=2), "zero")
+    assert ground.prefix is None
+    assert ground.first == ground.offset == 0
+
+
 @pytest.fixture(scope="module")
 def slow():
     spec = importlib.util.spec_from_file_location("slow_path_of_programs", TRUTH)

@@ -20,6 +20,7 @@ from interp.models.hooks import head_output
 from interp.models.locate import Place
 from interp.models.recording import close, first_tensor, with_first
 from interp.models.resume.calls import Layout
+from interp.models.resume.differences import near
 from interp.models.resume.tail import replaced
 from interp.models.resume.untouched import Heard, Recording
 from interp.models.sites import Site
@@ -59,7 +60,8 @@ class Apart:
             mask = _mask(recording.heard[self.place.core].mask, rows, start, hidden.shape[1])
             return self._out(q, k, v, mask, recording.heard[self.place.core].options)
 
-        return self._block(layer, hidden, recording, attention)
+        with near(recording.products, rows, start):
+            return self._block(layer, hidden, recording, attention)
 
     def at(self, layer: int, hidden: Tensor, rows: Tensor, start: int, recording: Recording, changed: int,
            read: Tensor) -> Tensor:
@@ -70,7 +72,8 @@ class Apart:
             raise _ProjectedError(*self._projected(normed[:, :changed].contiguous(), rows, start, recording.inner[layer]))
 
         try:
-            self._block(layer, hidden, recording, project)
+            with near(recording.products, rows, start):
+                self._block(layer, hidden, recording, project)
             raise RuntimeError("the attention was not reached")
         except _ProjectedError as projected:
             q, k, v = self._joined(projected.args, rows, start, heard, hidden.shape[1])
@@ -79,8 +82,9 @@ class Apart:
         if mask is not None:
             mask = mask.expand(len(rows), -1, -1, -1)[here, :, read][:, :, None]
         q = q[here, :, read][:, :, None]
-        return self._block(layer, hidden[here, read][:, None], recording,
-                           lambda normed: self._out(q, k, v, mask, heard.options))
+        with near(recording.products, rows, start, read):
+            return self._block(layer, hidden[here, read][:, None], recording,
+                               lambda normed: self._out(q, k, v, mask, heard.options))
 
     def written(self, layer: int, change: Tensor, rows: Tensor, first: int, recording: Recording) -> Tensor:
         """The residual stream behind the block where only the attention's output is changed, by ``change`` [row, position
@@ -91,7 +95,8 @@ class Apart:
         if self.place.parallel and self.place.attn_norm is None:
             return clean(recording.resid(layer + 1)).add_(change)
         out = clean(first_tensor(recording.returned[layer])).add_(change)
-        return self._block(layer, clean(recording.resid(layer)), recording, lambda normed: out)
+        with near(recording.products, rows, first):
+            return self._block(layer, clean(recording.resid(layer)), recording, lambda normed: out)
 
     def heads(self, edits: Mapping[Site, Edit], rows: Tensor, start: int, recording: Recording) -> Tensor:
         """z [row, position from ``start`` on, head, d_head] of the untouched run under edits of sites in ``WITHIN``."""

@@ -15,6 +15,7 @@ from interp.models.locate import Place
 from interp.models.recording import first_tensor
 from interp.models.resume.apart import WITHIN, Apart, fits, fuses
 from interp.models.resume.calls import Layout, layout_of
+from interp.models.resume.differences import near
 from interp.models.resume.tail import dummy_inputs, few_columns, tail
 from interp.models.resume.untouched import Prefix, Recording, record
 from interp.models.sites import Site
@@ -113,9 +114,10 @@ class Resumable:
         call = self.layouts[layer].resumed(recording.calls[layer], hidden, cache, rows, start)
         block = self.places[layer].block
         if not edits:
-            return first_tensor(block(*call.args, **call.kwargs))
+            with near(recording.products, rows, start):
+                return first_tensor(block(*call.args, **call.kwargs))
         taps = Taps(edits, ())
-        with self.backend.tapped(taps, cache):
+        with self.backend.tapped(taps, cache), near(recording.products, rows, start):
             output = block(*call.args, **call.kwargs)
         if missed := taps.unreached():
             raise InterpError(f"edit the {missed[0]}", "this forward pass does not come by it",
@@ -248,7 +250,7 @@ def _compared(found: Resumable) -> Resumable | str:
         expected = expected[:, start:] if expected.dim() == 3 else expected
         error = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
         moved = float((_untouched(recording, rows, start) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-        if not error <= tolerance(clean.dtype):
+        if not error <= tolerance(torch.bfloat16 if recording.products else clean.dtype):
             return f"a resumed pass differs from a full one by {error:.2g} of its size"
         if not moved > tolerance(clean.dtype):
             return "a change of its residual stream does not reach its output"

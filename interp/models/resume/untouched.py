@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from interp.models.attention_tap import LISTENER, interp_attention
 from interp.models.recording import first_tensor
 from interp.models.resume.calls import Call
+from interp.models.resume.differences import Products, noting
 from interp.models.sites import Site
 
 
@@ -44,6 +45,7 @@ class Recording:
         stored: (keys, values) of each layer as the attention handed them to the cache.
         captured: activations at the sites that were asked for.
         output: what the network returned: logits, or class logits.
+        products: of linear maps that take differences (``differences``), what they were given and returned.
     """
 
     calls: tuple[Call, ...]
@@ -55,6 +57,7 @@ class Recording:
     stored: tuple[tuple[Tensor, Tensor], ...]
     captured: Mapping[Site, Tensor]
     output: Tensor
+    products: Products
 
     def resid(self, layer: int) -> Tensor:
         """The residual stream that entered a block (that left the last one, for the number of layers)."""
@@ -91,7 +94,7 @@ def record(backend: Any, places: Iterable[Any], inputs: Mapping[str, Tensor], ca
         handles += [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
     token = LISTENER.set(listen)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), noting() as noted:
             run = backend.run(inputs, capture=capture, cache=cache, use_cache=cached)
     finally:
         LISTENER.reset(token)
@@ -101,7 +104,8 @@ def record(backend: Any, places: Iterable[Any], inputs: Mapping[str, Tensor], ca
     blocks, cores = [place.block for place in places], [place.core for place in places]
     return Recording(tuple(calls[m] for m in blocks), tuple(outputs[m] for m in blocks), tuple(calls[m] for m in cores),
                      tuple(outputs[m] for m in cores), heard, run.cache, stored, run.captured,
-                     run.output if run.logits is None else run.logits)
+                     run.output if run.logits is None else run.logits,
+                     {module: found for module, found in noted.items() if found is not None})
 
 
 class Prefix:
