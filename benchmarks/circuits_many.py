@@ -65,4 +65,4 @@ def _passes(plain: Any, given: dict[str, torch.Tensor], count: int) -> None:
             plain(**given, use_cache=False)
 
 
-BENCHMARK = Benchmark("A thousand circuits", measure, minutes=1.5, place=17)
+BENCHMARK = Benchmark("A thousand circuits", measure, minutes=1, place=17)

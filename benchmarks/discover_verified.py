@@ -39,4 +39,4 @@ def _row(setting: Setting, more: list[str]) -> Row:
     return Row(what, seconds, ratio=seconds, bar=BAR, sense="at most", note=note, rounds={"ours": (seconds,)})
 
 
-BENCHMARK = Benchmark("Discovery, verified", measure, minutes=0.8, place=18)
+BENCHMARK = Benchmark("Discovery, verified", measure, minutes=0.5, place=18)

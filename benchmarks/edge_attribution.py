@@ -40,4 +40,4 @@ def _forward(plain: Any, ids: torch.Tensor) -> torch.Tensor:
         return plain(ids, use_cache=False).logits
 
 
-BENCHMARK = Benchmark(f"Edge attribution ({transformer_lens.VERSION}: attribution_patch)", measure, minutes=4, place=7)
+BENCHMARK = Benchmark(f"Edge attribution ({transformer_lens.VERSION}: attribution_patch)", measure, minutes=0.5, place=7)

@@ -55,4 +55,4 @@ def _slope(sizes: list[int], values: list[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-BENCHMARK = Benchmark("Growth", measure, minutes=1.5, place=11)
+BENCHMARK = Benchmark("Growth", measure, minutes=2, place=11)

@@ -44,4 +44,4 @@ def _used(setting: Setting, budget: int) -> tuple[int, float]:
     return found["peak"] - found["before"], seconds
 
 
-BENCHMARK = Benchmark("Memory", measure, minutes=1.5, place=12)
+BENCHMARK = Benchmark("Memory", measure, minutes=1, place=12)

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.__main__ import RESULTS, row_of
+from benchmarks.harness.arithmetic import edges_flops, sweep_flops
 from benchmarks.harness.plot import growth_plot
 from benchmarks.harness.registry import benchmarks
 from benchmarks.harness.result import Row
+from benchmarks.harness.shapes import Setting, Shape
 from benchmarks.harness.table import amount, bar, ratio, verdict
 
 PART = ": part of the limit"
@@ -81,6 +84,7 @@ def ceilings(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
     least = {row.what.removesuffix(PART): row.peer for some in rows.values() for row in some if row.what.endswith(PART)}
     if "limit" in rows:
         least["all heads, all positions"] = rows["limit"][0].peer
+        least |= _counted(kept["limit"])
     lines = [f"- {row.what}, against {row.rival}: {row.peer / least[row.what]:.1f} (measured {ratio(row.ratio)}, {bar(row)})"
              for some in rows.values() for row in some
              if row.bar is not None and row.peer is not None and least.get(row.what) is not None]
@@ -89,6 +93,21 @@ def ceilings(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return ["**What exactness allows.** A sweep that did nothing but the arithmetic which exactness needs, all of it at the "
             "matrix rate, would reach these ratios on this machine; a bar beyond them is out of reach of exact float32:\n\n"
             + "\n".join(lines) + "\n"]
+
+
+def _counted(limit: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds of the arithmetic of sweeps that have no row of their own for it, at the rate of the run that has."""
+    rates = limit["rows"][0]["rounds"].get("1e9 operations a second")
+    if not rates:
+        return {}
+    known = limit["setting"]
+    setting = Setting(**known | {"shape": Shape(**known["shape"])})
+    needed = {"patterns of all heads": sweep_flops(setting, "pattern")}
+    for what in ("q", "k", "v"):
+        needed[f"{what}: all heads by position, prompts differing from the first token on"] = sweep_flops(
+            setting, what, by_position=True)
+    needed["all 32,491 edges, exact (projected)"] = edges_flops(setting)
+    return {what: flops / (median(rates) * 1e9) for what, flops in needed.items()}
 
 
 def _missing(kept: Mapping[str, Any]) -> list[str]:

@@ -23,4 +23,4 @@ def measure(setting: Setting) -> Findings:
     return Findings((against("patterns of all heads", times["ours"], times[peer.name], BAR, mine, effect),))
 
 
-BENCHMARK = Benchmark("Patterns by head", measure, minutes=2.5, place=3)
+BENCHMARK = Benchmark("Patterns by head", measure, minutes=2, place=3)

@@ -250,4 +250,4 @@ def browser() -> Iterator[Callable[[str], Any] | None]:
         opened.close()
 
 
-BENCHMARK = Benchmark("Views", measure, minutes=3, place=19)
+BENCHMARK = Benchmark("Views", measure, minutes=1, place=19)

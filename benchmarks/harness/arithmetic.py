@@ -37,6 +37,19 @@ def patched_flops(shape: Shape, length: int, what: str, layer: int, positions: C
     return inside + _mlp(shape, len(queries)) + _above(shape, length, layer + 1, queries)
 
 
+def edges_flops(setting: Setting) -> float:
+    """Every edge patched alone, in every prompt: one projection of one receiver made anew, and what follows from it."""
+    shape, length, total, places = setting.shape, setting.length, 0.0, range(setting.length)
+    size, output = shape.width // shape.heads, 2.0 * shape.width * COLUMNS
+    for layer in range(shape.layers):
+        senders, read = 1 + layer * (shape.heads + 1), [length - 1] if layer == shape.layers - 1 else places
+        for what in ("q", "k", "v"):
+            projected = 2.0 * shape.width * size * len(read if what == "q" else places)
+            total += senders * shape.heads * (projected + patched_flops(shape, length, what, layer, places))
+        total += (senders + shape.heads) * (_mlp(shape, len(read)) + _above(shape, length, layer + 1, read))
+    return setting.prompts * (total + (1 + shape.layers * (shape.heads + 1)) * output)
+
+
 def untouched_flops(shape: Shape, length: int, positions: Collection[int] | None = None) -> float:
     """A run of one prompt to the columns that are read; only at ``positions``, where the rest is known from another run."""
     return _above(shape, length, 0, range(length) if positions is None else positions)

@@ -21,6 +21,8 @@ class Shape:
         layers, heads, width, vocabulary: as the names say; the MLP is four times as wide. context: most tokens of a prompt.
         uneven: plain random weights make all heads alike, and 144 near-ties have no top 20 to speak of. With ``uneven`` each
             head's output is scaled by a factor exp(N(0, 1)), so that few heads matter much, as in trained models.
+        sharp: plain random weights attend to all tokens nearly alike, and another query changes next to nothing. With
+            ``sharp`` the weights of queries and keys are four times as large.
     """
 
     layers: int
@@ -29,6 +31,7 @@ class Shape:
     vocabulary: int
     uneven: bool = False
     context: int = 1024
+    sharp: bool = False
 
 
 ATTENTION = ("sdpa", "eager")
@@ -63,6 +66,9 @@ def network(shape: Shape, dtype: torch.dtype = torch.float32) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+        if shape.sharp:
+            for block in made.transformer.h:
+                block.attn.c_attn.weight.data[:, :2 * shape.width] *= 4
         if shape.uneven:
             for block in made.transformer.h:
                 factors = torch.randn(shape.heads).exp().repeat_interleave(shape.width // shape.heads)

@@ -58,7 +58,8 @@ def score(
     a folder. With --resume a run that is interrupted can be started again and goes on where it stopped.
 
     `interp score activation_patching --top 20 --confidence 0.95` finds the 20 heads of the largest effect without sweeping
-    all; `--precision certified` sweeps in bfloat16 and redoes what that could have changed (docs/certified.md).
+    all; `--precision certified` rounds to bfloat16 what a patch changes and redoes what that could decide
+    (docs/certified.md).
 
     Example: `interp score activation_patching ablation --kind zero --model organism --task ioi -n 64 --out scores`
     """

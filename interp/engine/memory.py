@@ -17,6 +17,9 @@ PART_OF_DEVICE = 0.5
 SPARE = 1.1
 """Factor on what was measured: a pass may hold a little more than the one that was measured."""
 
+SCRATCH = 2**24
+"""Bytes that a processor's operations and allocator take besides what is measured."""
+
 
 @dataclass
 class Peak:
@@ -83,9 +86,10 @@ def warm_up(device: torch.device) -> tuple[int, ...]:
 
 
 def budget(memory: int | None, device: torch.device) -> int:
-    """Bytes that may be used: those asked for, or by default a part of the accelerator, or ``DEFAULT``."""
+    """Bytes that tensors may take: of those asked for (by default a part of the accelerator, or ``DEFAULT``) what is left
+    beside the scratch space of a processor, which is not measured."""
     if memory is not None:
-        return int(memory)
+        return int(memory) if device.type == "cuda" else max(int(memory) - SCRATCH, int(memory) // 2)
     if device.type == "cuda":
         return int(PART_OF_DEVICE * torch.cuda.get_device_properties(device).total_memory)
     return DEFAULT

@@ -64,8 +64,9 @@ def ablation(
         attention: ``self``, ``encoder``, ``cross`` or ``vision``; None: the model's main attention.
         metric: None: the batch's.
         precision: ``float32``: in the precision in which the model was loaded, exact. ``bfloat16``: weights and activations
-            rounded. ``certified``: swept in bfloat16, and redone in float32 wherever the rounding could change the first 20,
-            their order, or a head's significance; ``.certificate`` says how much that was (docs/certified.md).
+            rounded. ``certified``: swept with what is changed rounded to bfloat16, and redone in float32 wherever that could
+            decide the first 20, their order, or a head's significance; ``.certificate`` says how much that was
+            (docs/certified.md).
         batch_size: prompts per pass; changes no number. progress: shown while running.
         running: these two, and memory, store and workers of the sweep (``interp.engine.running``).
 

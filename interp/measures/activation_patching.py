@@ -77,8 +77,9 @@ def activation_patching(
         confidence: of the screening, and of ``precision="certified"``.
         rank: of the screening and of ``certified``: by the ``mean`` over prompts, or by its ``magnitude``.
         precision: ``float32``: in the precision in which the model was loaded, exact. ``bfloat16``: weights and activations
-            rounded. ``certified``: swept in bfloat16, and redone in float32 wherever the rounding could change the first
-            ``top`` (default 20), their order, or a head's significance; ``.certificate`` says how much that was.
+            rounded. ``certified``: swept with what is changed rounded to bfloat16, and redone in float32 wherever that could
+            decide the first ``top`` (default 20), their order, or a head's significance; ``.certificate`` says how much
+            that was.
         sample: of the two: how many candidates are drawn at random; None: about twice the square root of how many there
             are (for ``certified``: once). A larger one costs more and tightens what can be said without assumptions.
         seed: of that draw.

@@ -10,7 +10,7 @@ from cases import batch_of, equal_length_batch, model_of
 
 from interp.engine import resumed, whole
 from interp.engine.intervention import Intervention, Resample
-from interp.engine.memory import DEFAULT, Halving, Line, budget, is_out_of_memory, measured
+from interp.engine.memory import DEFAULT, SCRATCH, Halving, Line, budget, is_out_of_memory, measured
 from interp.engine.passes import open_passes
 from interp.engine.units import buckets
 from interp.tasks.own import from_tokens
@@ -67,6 +67,8 @@ def test_on_cuda_its_allocator_is_asked(monkeypatch):
     assert budget(None, device) == 40_000
     assert budget(7, device) == 7
     assert budget(None, CPU) == DEFAULT
+    assert budget(2**27, CPU) == 2**27 - SCRATCH      # operations' own space is not measured
+    assert budget(8, CPU) == 4
 
 
 def test_a_line_says_how_many_fit():
