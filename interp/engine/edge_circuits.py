@@ -60,7 +60,7 @@ def open_masks(model: Any, batch: Any, *, ablation: Ablation = "resample", on: s
     ground = ground_of(graph, batch, ablation, on)
     measured = batch.metric if metric is None else metric_of(metric)
     tensors = len(ground.there) + 3 * graph.edges.n_heads      # written by senders; read by the receivers of one layer
-    per_pass = max(1, int(memory // (4 * ground.there[0].numel() * tensors)))
+    per_pass = max(1, int(memory // (4 * ground.there[0].numel() * tensors + ground.bytes_of_prefix)))
 
     def run(masks: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         masks = np.atleast_2d(np.asarray(masks, dtype=np.float32))

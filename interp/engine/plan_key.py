@@ -1,6 +1,7 @@
 """What determines the numbers of a sweep, as one sha256: the key under which its finished units are kept.
 
-In it: the weights as they are now (parameters, buffers, configuration), dtype, device type and backend; the token ids,
+In it: the weights as they are now (parameters, buffers, configuration), dtype, device type and backend, whether what changes
+is rounded; the token ids,
 answers and named positions of the batch; every intervention by content (tensors by their bytes, reference batches by
 their tokens); the side that is run; the names of the metrics; the source of everything that computes; the versions of torch
 and transformers. Not in it: batch size, memory, workers and the number of threads, on which numbers depend by rounding at
@@ -103,6 +104,7 @@ def _model(model: Any) -> dict[str, Any]:
         "buffers": {name: tensor_sha256(buffer) for name, buffer in sorted(weights.named_buffers())},
         "config": hashlib.sha256(said.encode()).hexdigest(),
         "device": model.device.type,
+        "differences": model.differences,
     }
 
 

@@ -1,6 +1,7 @@
 """What stands in for senders outside of a circuit, and the streams that stand-ins alone make: computed once for a batch."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -24,6 +25,8 @@ from interp.models.verify import tolerance
 Ablation = Literal["resample", "zero", "mean", "mean_position"]
 ABLATIONS: tuple[str, ...] = get_args(Ablation)
 HEAD = SENDERS.index("head")
+PROBED = 8
+"""Logits by which passes that go on from a prefix are compared with whole ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,13 @@ class Ground:
     first: int = 0
     prefix: Any = field(default=None, repr=False)
     kept: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def bytes_of_prefix(self) -> int:
+        """What the cache takes of one mask: once as it is, once joined with the keys and values of a pass."""
+        if self.prefix is None:
+            return 0
+        return 2 * sum(x.numel() * x.element_size() for layer in self.prefix.layers for x in (layer.keys, layer.values))
 
     def room(self, count: int) -> Tensor:
         """Memory for what so many senders write, [count, size]: the same for every pass, as fresh memory takes its time."""
@@ -88,15 +98,20 @@ def _prefix(graph: Graph, prompts: Prompts, first: int) -> Any:
     model = graph.model
     if not first or not blockwise(model, model.stacks[0], prompts.inputs) or bool((prompts.answer < first).any()):
         return None
-    mask = prompts.mask.long()
-    cache = model.run({"input_ids": prompts.inputs["input_ids"][:, :first], "attention_mask": mask[:, :first]},
-                      use_cache=True).cache
-    if not hasattr(cache, "batch_select_indices"):
+    begin = {"input_ids": prompts.inputs["input_ids"][:, :first], "attention_mask": prompts.mask.long()[:, :first]}
+    rest = _rest(prompts, first)
+    reading = nullcontext() if isinstance(model.resuming, str) else model.resuming.reading(
+        torch.arange(min(PROBED, model.vocab_size)))
+    try:
+        with reading:
+            cache = model.run(begin, use_cache=True).cache
+            whole = answer_logits(model.run(prompts.inputs), prompts)
+            again = answer_logits(model.run(rest.inputs, cache=deepcopy(cache), use_cache=True), rest)
+    except InterpError:      # a prompt whose tokens all come later looks like one padded on the wrong side
         return None
-    rest, whole = _rest(prompts, first), answer_logits(model.run(prompts.inputs), prompts)
-    again = answer_logits(model.run(rest.inputs, cache=deepcopy(cache), use_cache=True), rest)
     size = tolerance(whole.dtype) * float(whole.abs().max())
-    return cache if bool(((again - whole).abs() <= size).all()) else None
+    fits = hasattr(cache, "batch_select_indices") and bool(((again - whole).abs() <= size).all())
+    return cache if fits else None
 
 
 def ground_of(graph: Graph, batch: Any, ablation: str = "resample", on: str = "clean") -> Ground:

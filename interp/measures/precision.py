@@ -30,8 +30,8 @@ def rounded(table: HeadTable) -> HeadTable:
 
 def roughly(table: HeadTable) -> tuple[HeadTable, str]:
     """The same table computed with differences in bfloat16 from the exact unchanged run, or all in bfloat16 where passes
-    cannot be resumed; and what it is computed in."""
-    model = table.model.with_differences
+    cannot be resumed or workers that are sent the weights compute it; and what it is computed in."""
+    model = table.model.with_differences if table.running.workers in (None, "local") else None
     return (rounded(table), "bfloat16") if model is None else (replace(table, model=model), DIFFERENCES)
 
 

@@ -35,7 +35,7 @@ def with_differences(model: Model) -> Model | None:
     """
     backend = _again(model, None)
     take_differences([place.block for place in backend.places])
-    made = replace(model, backend=backend, loaded=None)
+    made = replace(model, backend=backend, loaded=None, differences=True)
     return None if isinstance(made.resuming, str) else made
 
 

@@ -29,6 +29,7 @@ class Model:
         vocab_size: how many logits a position has (0 without an unembedding).
         verification: what was checked when it was loaded, and how exactly it held; None where checks were switched off.
         weights: the network whose parameters are the model's.
+        differences: whether resumed passes round to bfloat16 what an intervention changes (``with_differences``).
         loaded: what ``load`` was given (name, dtype, backend, revision), so that another process can load it again; None for
             a model that was in memory.
     """
@@ -44,6 +45,7 @@ class Model:
     verification: Verification | None
     weights: nn.Module = field(repr=False)
     loaded: Mapping[str, Any] | None = field(default=None, repr=False)
+    differences: bool = False
 
     @property
     def stacks(self) -> tuple[Stack, ...]:

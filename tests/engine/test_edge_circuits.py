@@ -3,6 +3,7 @@ by an independent path in float64 give the same for any mask and ablation."""
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,27 @@ def test_passes_go_on_from_the_tokens_that_both_runs_share(architecture, side, m
     whole = run_masks(model, batch, masks)
     assert lengths[-1] == batch.clean.ids.shape[1]
     np.testing.assert_allclose(shared, whole, atol=1e-5)
+    assert np.std(shared) > 1e-3
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+def test_prompts_of_unequal_length_of_which_one_begins_behind_the_shared_tokens(architecture, monkeypatch):
+    """Padded on the left: up to the first difference of the longest prompt, the shortest is padding alone."""
+    model, generator = model_of(architecture), np.random.default_rng(1)
+    clean = [generator.integers(3, 97, n).tolist() for n in (12, 5, 11)]
+    corrupt = [[*ids[:at], (ids[at] - 3 + 17) % 94 + 3, *ids[at + 1:]] for ids, at in zip(clean, (6, 2, 8), strict=True)]
+    batch = from_tokens(clean, corrupt, [21] * 3, [31] * 3, padding_side="left")
+    masks = generator.random((4, len(graph_of(model).edges))) < 0.6
+    ground = ground_of(graph_of(model), batch)
+    assert (ground.first, ground.offset) == (6, 0)
+    assert not batch.clean.mask[1, :6].any()
+    shared = run_masks(model, batch, masks)
+    strict = replace(model, verification=replace(model.verification, inexact_padding=("right",)))
+    refused = ground_of(graph_of(strict), batch)      # such a prefix looks like one padded on the right
+    assert (refused.prefix, refused.offset) == (None, 6)
+    monkeypatch.setattr("interp.engine.stand_ins._prefix", lambda *_: None)
+    np.testing.assert_allclose(shared, run_masks(model, batch, masks), atol=1e-5)
+    np.testing.assert_allclose(shared, run_masks(strict, batch, masks), atol=1e-5)
     assert np.std(shared) > 1e-3
 
 

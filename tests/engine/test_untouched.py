@@ -1,5 +1,7 @@
 """Untouched runs compute no more of the vocabulary than is read, and give the same metrics."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,22 @@ def test_few_columns_give_the_same(name):
     every = model.run(batch.clean.inputs).logits
     assert few.shape[-1] == len(columns) < every.shape[-1]
     torch.testing.assert_close(few, every[..., columns], atol=1e-5, rtol=1e-5)
+
+
+def test_another_thread_has_all_columns_meanwhile():
+    model, batch = model_of("gpt2"), batch_of()
+    whole, found = model.run(batch.clean.inputs).logits, {}
+
+    def look():
+        found["logits"] = model.run(batch.clean.inputs).logits
+
+    with model.resuming.reading(torch.tensor([3, 5])):
+        beside = threading.Thread(target=look)
+        beside.start()
+        beside.join()
+        assert model.run(batch.clean.inputs).logits.shape[-1] == 2
+    assert torch.equal(found["logits"], whole)
+    assert torch.equal(model.run(batch.clean.inputs).logits, whole)
 
 
 def test_a_sweep_lays_its_ground_on_them():

@@ -1,5 +1,7 @@
 """Sweeps in bfloat16 whose order and flags are those of float32, where bfloat16 alone gets them wrong."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from random_batches import random_batch, shallow
 import interp
 from interp.core.errors import InterpError
 from interp.core.scores import HeadScores
-from interp.measures import ablation, activation_patching
+from interp.engine.running import Running
+from interp.measures import ablation, activation_patching, precision
 from interp.models.load import load
 from interp.models.tiny import tiny
 
@@ -93,6 +96,29 @@ def test_the_copy_is_rounded_checked_like_the_model_and_leaves_it_alone(models, 
     assert interp.models.model.hash_weights(model.weights) == before
     rough = activation_patching(model, batch, precision="bfloat16")
     np.testing.assert_array_equal(rough.values, activation_patching(lowered, batch).values)
+
+
+@pytest.mark.parametrize("measure", [ablation, activation_patching])
+def test_rounded_units_are_not_taken_for_exact_ones(measure, models, batch, tmp_path):
+    """A folder of finished units that a certified sweep has filled, then one in float32 from the same folder; and back."""
+    exact = measure(models["gpt2"], batch)
+    running = Running(store=tmp_path / "one")
+    first = measure(models["gpt2"], batch, precision="certified", running=running)
+    np.testing.assert_array_equal(measure(models["gpt2"], batch, running=running).values, exact.values)
+    running = Running(store=tmp_path / "other")
+    measure(models["gpt2"], batch, running=running)
+    again = measure(models["gpt2"], batch, precision="certified", running=running)
+    assert again.provenance.outcome["precision"]["error_largest"] > 0
+    np.testing.assert_array_equal(again.values, first.values)
+
+
+def test_workers_that_are_sent_the_weights_sweep_all_in_bfloat16(models, monkeypatch):
+    """Differences do not travel: what is said of such a sweep is what it is."""
+    monkeypatch.setattr(precision, "rounded", lambda table: "all rounded")
+    here, there = (SimpleNamespace(model=models["gpt2"], running=Running(workers=workers)) for workers in (None, 2))
+    assert precision.roughly(there) == ("all rounded", "bfloat16")
+    monkeypatch.setattr(precision, "replace", lambda table, model: model)
+    assert precision.roughly(here) == (models["gpt2"].with_differences, precision.DIFFERENCES)
 
 
 def test_what_is_refused(models, batch):

@@ -109,6 +109,15 @@ def test_whole_passes_are_those_of_the_model(batch):
     assert torch.equal(one, two)
 
 
+def test_all_weights_are_rounded_when_the_model_is_made():
+    """Not in the first pass, whose memory is measured."""
+    network = load(tiny("gpt2"), verify=False).with_differences.backend.network
+    made = [module for module in network.modules() if type(module) in (nn.Linear, Conv1D) and "forward" in vars(module)]
+    blocks = [module for module in made if hasattr(module.forward, "weight")]
+    assert len(blocks) == 12
+    assert {module.forward.weight.dtype for module in blocks} == {torch.bfloat16}
+
+
 def test_there_is_none_where_passes_cannot_be_resumed():
     model = load(tiny("t5"), verify=False)
     assert isinstance(model.resuming, str)

@@ -46,11 +46,16 @@ class Near:
         turn = (torch.arange(len(self.rows), device=self.rows.device) + first) % n
         return first if bool((turn == self.rows).all()) else None
 
+    @cached_property
+    def last(self) -> int:
+        """The last prompt that a row has."""
+        return int(self.rows.max())
+
     def blocks(self, untouched: Tensor, count: int) -> Iterator[tuple[slice, Tensor]]:
         """Slices of the rows, few enough for the processor's cache, each with what the untouched run has there:
         [prompt, position, width], which the rows of a slice take in turn."""
         n, total = len(untouched), len(self.rows)
-        size = max(1, TOKENS // count)
+        size = max(1, TOKENS // count) if untouched.device.type == "cpu" else total
         if self.read is not None or self.offset is None or total < 2 * n:
             for i in range(0, total, size):
                 rows = self.rows[i:i + size]
@@ -103,31 +108,26 @@ def take_differences(blocks: nn.ModuleList | list[nn.Module]) -> int:
     """
     found = [module for block in blocks for module in block.modules() if type(module) in (nn.Linear, Conv1D)]
     for module in found:
-        module.forward = _Differences(module, type(module).forward.__get__(module))
+        module.forward = _Differences(module)
     return len(found)
 
 
 class _Differences:
     """The forward of one linear map."""
 
-    def __init__(self, module: nn.Module, exact: object):
-        self.module, self.exact = module, exact
-
-    @cached_property
-    def weight(self) -> Tensor:
-        """[in, out], in bfloat16."""
-        weight = self.module.weight.detach()
-        return (weight.T if type(self.module) is nn.Linear else weight).to(torch.bfloat16)
+    def __init__(self, module: nn.Module):
+        self.module, weight = module, module.weight.detach()
+        self.weight = (weight.T if type(module) is nn.Linear else weight).to(torch.bfloat16)      # [in, out]
 
     def __call__(self, x: Tensor) -> Tensor:
         here, noted = NEAR.get(), NOTED.get()
         if noted is not None:
-            y = self.exact(x)
+            y = self._exact(x)
             noted[self.module] = (x.clone(), y.clone()) if x.dim() == 3 and self.module not in noted else None
             return y
         known = None if here is None else here.products.get(self.module)
         if known is None or not self._stands(x, here, known[0]):
-            return self.exact(x)
+            return self._exact(x)
         y = x.new_empty(*x.shape[:2], self.weight.shape[1])
         for (some, before), (_, after) in zip(*(here.blocks(one, x.shape[1]) for one in known), strict=True):
             moved = (x[some].view(-1, *before.shape) - before).to(torch.bfloat16)
@@ -135,9 +135,12 @@ class _Differences:
             y[some].view(-1, *after.shape).copy_(product.view(-1, *after.shape)).add_(after)
         return y
 
+    def _exact(self, x: Tensor) -> Tensor:
+        return type(self.module).forward(self.module, x)
+
     @staticmethod
     def _stands(x: Tensor, here: Near, untouched: Tensor) -> bool:
         """Whether these are the rows and positions of the pass."""
-        if x.dim() != 3 or x.shape[0] != len(here.rows) or x.shape[2] != untouched.shape[2]:
+        if x.dim() != 3 or x.shape[0] != len(here.rows) or x.shape[2] != untouched.shape[2] or here.last >= len(untouched):
             return False
         return x.shape[1] == 1 if here.read is not None else here.start + x.shape[1] <= untouched.shape[1]

@@ -2,6 +2,8 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -9,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interp.models.recording import with_first
+
+_COLUMNS: ContextVar[Mapping[nn.Module, tuple[Tensor, Tensor | None]]] = ContextVar("_COLUMNS", default=MappingProxyType({}))
+"""Unembedding -> the weights and biases of the columns that are wanted of it."""
 
 
 @contextlib.contextmanager
@@ -31,10 +36,27 @@ def few_columns(network: nn.Module, columns: Tensor | None) -> Iterator[None]:
         yield
         return
     head = network.get_output_embeddings()
-    weight = head.weight.index_select(0, columns)
+    if not isinstance(vars(head).get("forward"), _Columns):
+        head.forward = _Columns(head, vars(head).get("forward"))
     bias = None if head.bias is None else head.bias.index_select(0, columns)
-    with replaced(head, lambda x: F.linear(x, weight, bias)):
+    token = _COLUMNS.set({**_COLUMNS.get(), head: (head.weight.index_select(0, columns), bias)})
+    try:
         yield
+    finally:
+        _COLUMNS.reset(token)
+
+
+class _Columns:
+    """The forward of an unembedding of ours: all of the vocabulary, or what the context that it runs in asks for."""
+
+    def __init__(self, head: nn.Module, own: Callable[..., Any] | None):
+        self.head, self.own = head, own
+
+    def __call__(self, x: Tensor) -> Tensor:
+        few = _COLUMNS.get().get(self.head)
+        if few is not None:
+            return F.linear(x, *few)
+        return type(self.head).forward(self.head, x) if self.own is None else self.own(x)
 
 
 def tail(network: nn.Module, blocks: Sequence[nn.Module], template: Any, inputs: Mapping[str, Tensor], hidden: Tensor,
