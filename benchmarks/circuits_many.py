@@ -39,6 +39,8 @@ def measure(setting: Setting) -> Findings:
     with torch.no_grad():
         last = plain(**batch.clean.inputs, use_cache=False).logits[torch.arange(batch.n), batch.clean.last]
     same, words = agreement(whole, batch.metric(last, batch))
+    length = batch.clean.ids.shape[1]
+    shared = int((batch.clean.ids != batch.corrupt.ids).any(0).nonzero()[0])
     rows = []
     for what, some, bar in ((f"{count:,} circuits of {int(masks[0].sum())} edges of {len(graph):,}", masks, BAR),
                             (f"what is left without {PART} of them", rest, BAR),
@@ -49,7 +51,8 @@ def measure(setting: Setting) -> Findings:
         passes = Contender(PASSES, partial(_passes, plain, given, len(some) // TOGETHER))
         times = in_turn([Contender("ours", partial(_together, run, some)), passes], setting.repeats)
         ours, peer = times["ours"], times[PASSES]
-        note = f"{batch.n} prompts each, {TOGETHER} circuits in a pass; with all edges: {words}; {attention} attention"
+        note = (f"{batch.n} prompts each, the first {shared} of {length} tokens the same in both runs; {TOGETHER} circuits "
+                f"in a pass; with all edges: {words}; {attention} attention")
         rows.append(Row(what, ours.median, PASSES, peer.median, ours.median / peer.median, bar, "at most", note=note,
                         rounds={"ours": ours.seconds, PASSES: peer.seconds}))
     return Findings(tuple(rows))
