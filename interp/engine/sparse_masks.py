@@ -97,15 +97,12 @@ class SparseRun:
                 continue
             bias = {"q": backend.b_Q, "k": backend.b_K, "v": backend.b_V}[what](reader.layer, self.graph.attention)
             self.given[what] = self.given[what].clone()
-            streams = dict[int, list[Tensor]]()
-            at = dict[int, list[int]]()
-            for m in masks:
-                for head, stream in self._sums(key, m, some, live):
-                    streams.setdefault(head, []).append(stream)
-                    at.setdefault(head, []).append(m)
-            for head, each in streams.items():
-                new = self.ground.projections[what, reader.layer][head](torch.stack(each))
-                self.given[what][at[head], :, :, head] = new if bias is None else new + bias[head].to(new.dtype)
+            mixed = point.mixed[:, some]
+            totals, ends = self._totals(key, some, live), np.cumsum([0, *mixed.sum(0)])
+            for head in np.flatnonzero(mixed.any(0)).tolist():
+                new = self.ground.projections[what, reader.layer][head](totals[ends[head]:ends[head + 1]])
+                at = np.flatnonzero(mixed[:, head])
+                self.given[what][at, :, :, head] = new if bias is None else new + bias[head].to(new.dtype)
         return normed
 
     def into_heads(self, x: Tensor, what: str, layer: int) -> Tensor:
@@ -136,28 +133,33 @@ class SparseRun:
         after = new[:, :, self.ground.offset:]
         after[none] = known.to(new.dtype)
         if len(mixed):
-            streams = [stream for m in mixed for _, stream in self._sums(key, m, slice(0, 1), live)]
-            after[mixed] = norm(torch.stack(streams)).to(new.dtype)
+            after[mixed] = norm(self._totals(key, slice(0, 1), live)).to(new.dtype)
         return new.reshape(whole.shape)
 
-    def _sums(self, key: Key, m: int, some: slice, live: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """What each of some receivers with a mixture of edges reads under one mask, [n, position, d_model]."""
+    def _totals(self, key: Key, some: slice, live: Tensor) -> Tensor:
+        """What each of some receivers reads where it has a mixture of edges, receiver by receiver and of each mask by mask:
+        [receiver with mask, n, position, d_model]."""
         point, stream = self.points[key], self.ground.streams[key]
-        weights, mixed = point.weights[m, some], np.flatnonzero(point.mixed[m, some])
-        bases = {True: live[m], False: stream}
-        few = (weights[mixed] != 0).sum(1) <= FEW
-        for receiver in mixed[few]:
-            total = bases[bool(point.live[m, some.start + receiver])].clone(memory_format=torch.contiguous_format)
-            for sender in np.flatnonzero(weights[receiver]):
-                total.view(-1).add_(self._change(m, sender), alpha=float(weights[receiver, sender]))
-            yield int(receiver), total
-        there = self.needed[m, : weights.shape[1]]
-        for from_live, base in bases.items():
-            mine = mixed[~few & (point.live[m, some.start + mixed] == from_live)]
-            if len(mine):
-                chosen = torch.from_numpy(weights[mine][:, there]).to(base.dtype)
-                totals = torch.addmm(base.reshape(-1), chosen, self.changes[m][: int(there.sum())])
-                yield from zip(mine.tolist(), totals.view(len(mine), *stream.shape), strict=True)
+        mixed, weights = point.mixed[:, some], point.weights[:, some]
+        place = np.cumsum(mixed.T.ravel()).reshape(mixed.T.shape).T - 1
+        totals = self.ground.room(int(mixed.sum()), "totals")
+        for m in np.flatnonzero(mixed.any(1)):
+            bases = {True: live[m].reshape(-1), False: stream.reshape(-1)}
+            there = self.needed[m, : weights.shape[2]]
+            senders = np.flatnonzero(there)
+            for from_live, base in bases.items():
+                mine = np.flatnonzero(mixed[m] & (point.live[m, some] == from_live))
+                few = (weights[m, mine] != 0).sum(1) <= FEW
+                for receiver in mine[few]:
+                    total, before = totals[place[m, receiver]], base
+                    for sender in np.flatnonzero(weights[m, receiver]):
+                        torch.add(before, self._change(m, sender), alpha=float(weights[m, receiver, sender]), out=total)
+                        before = total
+                if len(many := mine[~few]):
+                    chosen = torch.from_numpy(weights[m, many][:, senders]).to(base.dtype)
+                    new = torch.addmm(base, chosen, self.changes[m][: len(senders)])
+                    totals[torch.from_numpy(place[m, many])] = new
+        return totals.view(-1, *stream.shape)
 
     def _change(self, m: int, sender: int) -> Tensor:
         return self.changes[m][self.place[m, sender]]

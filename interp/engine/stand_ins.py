@@ -63,12 +63,11 @@ class Ground:
             return 0
         return 2 * sum(x.numel() * x.element_size() for layer in self.prefix.layers for x in (layer.keys, layer.values))
 
-    def room(self, count: int) -> Tensor:
-        """Memory for what so many senders write, [count, size]: the same for every pass, as fresh memory takes its time."""
-        size = self.there[0].numel()
-        if "room" not in self.kept or len(self.kept["room"]) < count:
-            self.kept["room"] = self.there[0].new_empty(count, size)
-        return self.kept["room"][:count]
+    def room(self, count: int, what: str = "changes") -> Tensor:
+        """Memory for so many streams, [count, size]: the same for every pass, as fresh memory takes its time."""
+        if what not in self.kept or len(self.kept[what]) < count:
+            self.kept[what] = self.there[0].new_empty(count, self.there[0].numel())
+        return self.kept[what][:count]
 
     @property
     def offset(self) -> int:
