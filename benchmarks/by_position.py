@@ -22,6 +22,11 @@ def measure(setting: Setting) -> Findings:
     return Findings(tuple(rows))
 
 
+def title(what: str, first: int) -> str:
+    """The name of a row."""
+    return f"{what}: all heads by position, prompts differing from the {FIRST[first]} token on"
+
+
 def race(setting: Setting, what: str, first: int, parts: int = 1, *, limit: bool = True) -> list[Row]:
     """Our whole sweep by position against a layer of TransformerLens' (a ``parts``-th of its positions), and the limit."""
     used, theirs, given = model(setting.shape), bridge(setting.shape), pairs(setting, first)
@@ -32,11 +37,10 @@ def race(setting: Setting, what: str, first: int, parts: int = 1, *, limit: bool
     times = in_turn([ours, peer, *([rate(setting.shape)] if limit else [])], max(2, setting.repeats - 1))
     effect = times[peer.name].value - transformer_lens.baseline(theirs, given)
     mine = times["ours"].value.mean()[layer][:, list(positions)].T
-    title = f"{what}: all heads by position, prompts differing from the {FIRST[first]} token on"
-    rows = [against(title, times["ours"], times[peer.name], BAR, mine, effect)]
+    rows = [against(title(what, first), times["ours"], times[peer.name], BAR, mine, effect)]
     if limit:
         flops = sweep_flops(setting, what, first, by_position=True)
-        rows.append(limit_row(f"{title}: part of the limit", times["ours"], flops, times[RATE], None))
+        rows.append(limit_row(f"{title(what, first)}: part of the limit", times["ours"], flops, times[RATE], None))
     return rows
 
 

@@ -15,6 +15,7 @@ BAR = 50.0
 OURS, THEIRS = 600, 25
 """About how many edges are patched, evenly spaced among those into the two layers; theirs are among ours."""
 DEPTHS = (0.4, 0.75)
+TITLE = "all {:,} edges, exact (projected)"
 
 
 def measure(setting: Setting) -> Findings:
@@ -40,7 +41,7 @@ def measure(setting: Setting) -> Findings:
     rate = len(graph) / times["ours"].median
     where = " and ".join(str(layer) for layer in layers)
     note = f"ours: {len(ours)} into layers {where} measured, {rate:.0f} edges a second on {setting.prompts} pairs"
-    return Findings((against(f"all {len(graph):,} edges, exact (projected)", times["ours"], times[peer.name], BAR,
+    return Findings((against(TITLE.format(len(graph)), times["ours"], times[peer.name], BAR,
                              found.mean()[theirs], effect, note),))
 
 

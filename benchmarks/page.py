@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import by_position, edge_patching, patterns
 from benchmarks.__main__ import RESULTS, row_of
 from benchmarks.harness.arithmetic import edges_flops, sweep_flops
 from benchmarks.harness.plot import growth_plot
@@ -13,6 +14,7 @@ from benchmarks.harness.registry import benchmarks
 from benchmarks.harness.result import Row
 from benchmarks.harness.shapes import Setting, Shape
 from benchmarks.harness.table import amount, bar, ratio, verdict
+from interp.engine.edges import make_edges
 
 PART = ": part of the limit"
 """How rows are named that hold a sweep against its arithmetic."""
@@ -102,11 +104,10 @@ def _counted(limit: Mapping[str, Any]) -> dict[str, float]:
         return {}
     known = limit["setting"]
     setting = Setting(**known | {"shape": Shape(**known["shape"])})
-    needed = {"patterns of all heads": sweep_flops(setting, "pattern")}
-    for what in ("q", "k", "v"):
-        needed[f"{what}: all heads by position, prompts differing from the first token on"] = sweep_flops(
-            setting, what, by_position=True)
-    needed["all 32,491 edges, exact (projected)"] = edges_flops(setting)
+    layers, heads = setting.shape.layers, setting.shape.heads
+    edges = make_edges(layers, heads, heads, [True] * layers, parallel=False)
+    needed = {by_position.title(what, 0): sweep_flops(setting, what, by_position=True) for what in ("q", "k", "v")}
+    needed |= {patterns.TITLE: sweep_flops(setting, "pattern"), edge_patching.TITLE.format(len(edges)): edges_flops(setting)}
     return {what: flops / (median(rates) * 1e9) for what, flops in needed.items()}
 
 

@@ -9,6 +9,7 @@ from benchmarks.peers import transformer_lens
 from interp.measures import activation_patching
 
 BAR = 6.0
+TITLE = "patterns of all heads"
 
 
 def measure(setting: Setting) -> Findings:
@@ -20,7 +21,7 @@ def measure(setting: Setting) -> Findings:
     times = in_turn([ours, peer], setting.repeats)
     effect = times[peer.name].value - transformer_lens.baseline(theirs, given)
     mine = times["ours"].value.mean()
-    return Findings((against("patterns of all heads", times["ours"], times[peer.name], BAR, mine, effect),))
+    return Findings((against(TITLE, times["ours"], times[peer.name], BAR, mine, effect),))
 
 
 BENCHMARK = Benchmark("Patterns by head", measure, minutes=2, place=3)

@@ -16,6 +16,7 @@ from interp.engine.ground import Ground, lay
 from interp.engine.intervention import Intervention
 from interp.engine.memory import Halving, Line, budget, measured, warm_up
 from interp.engine.units import PROMPTS, Unit, buckets, resumed_units, widest
+from interp.engine.untouched import answers_suffice
 from interp.models.sites import SQUARE
 from interp.tasks.answers import Answers
 
@@ -182,8 +183,7 @@ class Resumed:
 
     def _answers_of(self, rows: Tensor) -> Answers | None:
         """The answers of some prompts, where nothing else of the vocabulary is read."""
-        few = all(getattr(metric, "columns", "all") == "answers" for metric in self.metrics)
-        return Answers.of(self.batch.subset(rows)) if few and self.model.resuming.columns else None
+        return Answers.of(self.batch.subset(rows)) if answers_suffice(self.model, self.metrics) else None
 
     def _passes(self, part: Part, rows: Rows) -> list[np.ndarray]:
         """Rows that go up the layers together: those of one first position, as many as memory allows."""

@@ -1,6 +1,6 @@
 """Runs of which no more of the vocabulary is computed than a metric reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,11 +12,17 @@ from interp.engine.prompts import chunks, side, sides
 from interp.tasks.answers import Answers
 
 
+def answers_suffice(model: Any, metrics: Iterable[Any]) -> bool:
+    """Whether the metrics read no other logits than those of answers, and the network can be asked for single columns."""
+    few = all(getattr(metric, "columns", "all") == "answers" for metric in metrics)
+    return few and not isinstance(model.resuming, str) and model.resuming.columns
+
+
 @contextmanager
 def reading_answers(model: Any, batch: Any, metric: Any) -> Iterator[Any]:
     """Runs inside have logits of the batch's answers alone, where the metric reads nothing else and the network can be asked
     for single columns; yields what the metric then takes for the batch (the batch itself where all logits are there)."""
-    if getattr(metric, "columns", "all") != "answers" or isinstance(model.resuming, str) or not model.resuming.columns:
+    if not answers_suffice(model, [metric]):
         yield batch
         return
     answers = Answers.of(batch)
